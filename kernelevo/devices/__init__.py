@@ -1,0 +1,91 @@
+"""Devices run builds. This module is the protocol; `emulator.py` and `cuda.py` are the devices.
+
+A Device lives in the trusted parent and never loads candidate code: `open` starts a sandboxed worker that
+does, and hands back a Session through which calls go. What comes back is data only.
+
+The contract, checked for every device by tests/contract/test_device.py:
+
+- `open` returns at once or raises WorkerError; it does not judge the candidate. The artifact is loaded by the
+  first call, so an import that crashes is an ordinary Call.
+- A call never raises for what the candidate did. It returns Call.outcome PASSED (returned values), CRASHED,
+  TIMED_OUT or UNSUPPORTED with one line of reason. After anything but PASSED the session may be dead; the next
+  call then restarts it.
+- Inputs are copied into fresh device memory for every call, and `inputs_after` is what those bytes are afterwards.
+- Device memory is filled with `poison` bytes before the candidate can see it.
+- `close` ends the worker's whole process group; so does leaving the `with` block, and the parent's death.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from kernelevo.records import Build, Finding, Outcome, TimingKind
+
+if TYPE_CHECKING:
+    import torch
+
+    Value = torch.Tensor | int | float | bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """One kernel launch of a call."""
+
+    kernel: str  # mangled entry name
+    grid: tuple[int, int, int]  # blocks
+    block: tuple[int, int, int]  # threads
+    shared_bytes: int  # dynamic, per block
+    counters: Mapping[str, float]  # empty unless the call was counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What one call of the candidate's entry point did."""
+
+    outcome: Outcome
+    reason: str | None  # one line; None when it returned
+    outputs: tuple[torch.Tensor, ...]  # on the CPU, with the candidate's own shape, dtype and strides
+    inputs_after: tuple[torch.Tensor | None, ...]  # one per input; None for scalars
+    findings: tuple[Finding, ...]  # aliasing, wrong device, not a tensor, unchecked launch error, ...
+    launches: tuple[Launch, ...]
+    output: str  # what it printed, bounded
+    seconds: float
+
+
+class Session(Protocol):
+    """A worker that has, or will have, one build loaded."""
+
+    def call(self, inputs: Sequence[Value], *, poison: int = 0xA5, sample_blocks: int | None = None) -> Call:
+        """Calls the entry point once.
+
+        inputs: CPU tensors (moved to the device) and Python scalars, positional.
+        poison: byte that fresh device memory is filled with.
+        sample_blocks: count events, running at most this many blocks of each launch (the outputs then mean
+            nothing); None runs everything and counts nothing.
+        """
+
+    def close(self) -> None:
+        """Ends the worker's process group."""
+
+    def __enter__(self) -> Session: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Device(Protocol):
+    """Where candidates run."""
+
+    name: str  # "emulator" or "cuda"
+    target: str  # what nvcc compiles for, for example "sm_90"
+    timing_kind: TimingKind
+
+    def unavailable(self) -> str | None:
+        """None when usable here, otherwise why not and what to do."""
+
+    def open(self, build: Build, *, entry: str, timeout_seconds: float, memory_bytes: int) -> Session:
+        """A session for a successful build. timeout_seconds bounds each call."""
+
+    def close(self) -> None:
+        """Ends whatever the device keeps warm."""

@@ -1,0 +1,5 @@
+"""Builds csrc/ as part of `pip install`. Everything else is in pyproject.toml."""
+
+from setuptools import setup
+
+setup()
