@@ -50,6 +50,7 @@ class TimingKind(enum.Enum):
 class Operator(enum.Enum):
     """What a proposal is asked to do with its parents."""
 
+    SEED = "seed"  # nothing: the task's own kernel enters the population
     TRANSLATE = "translate"  # no correct candidate yet: write one from the reference
     OPTIMIZE = "optimize"  # make one correct parent faster
     REPAIR = "repair"  # make one failed parent correct
@@ -78,7 +79,7 @@ class Task:
     name: str  # folder name, for example "rmsnorm"
     title: str  # one line in words
     description: str  # what the operation computes, in words, with shapes
-    signature: str  # how candidates are called: "forward(x: Tensor[rows, cols], weight: Tensor[cols], eps: float) -> ..."
+    signature: str  # how candidates are called: "forward(x: Tensor[rows, cols], eps: float) -> Tensor"
     entry: str  # exported function: "forward" or "backward"
     dtypes: tuple[str, ...]  # torch dtype names that candidates must accept
     cases: tuple[Case, ...]  # TEST and BENCH cases, in the order of the file
@@ -330,6 +331,19 @@ class Evaluation:
         if self.timing is None:
             return self.timing_reason or ""
         return "\n".join(dict.fromkeys(c.bottleneck for c in self.timing.cases if c.bottleneck))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """What selection knows about one candidate of a run."""
+
+    candidate: str  # candidate id
+    iteration: int  # that proposed it
+    generation: int
+    island: int | None
+    status: str  # Evaluation.status
+    score_ns: float | None  # Timing.score_ns; None when it did not pass or has no time
+    children: int  # proposals that had it as a parent, in this run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,95 @@
+"""Settings: kernelevo.toml in the working directory, then environment variables, then defaults.
+
+This is the only module that reads the environment. Settings are read once and passed on.
+
+| kernelevo.toml | environment | meaning |
+|---|---|---|
+| cache | KERNELEVO_CACHE | folder of built candidates and compiled emulator code |
+| archive | KERNELEVO_ARCHIVE | path of the SQLite archive |
+| tasks | KERNELEVO_TASKS | folder of task folders |
+| host_compiler | KERNELEVO_HOST_COMPILER | clang++ or g++ to use for candidates' host code |
+| timeout_seconds | KERNELEVO_TIMEOUT_SECONDS | longest call of a candidate on one case |
+| memory_gib | KERNELEVO_MEMORY_GIB | memory limit of a worker |
+| parallel | KERNELEVO_PARALLEL | candidates evaluated at the same time |
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kernelevo.errors import ConfigError
+
+FILE_NAME = "kernelevo.toml"
+ROOT = Path(__file__).resolve().parent.parent  # of the checkout, in an editable install
+
+
+def default_archive() -> Path:
+    """db/kernelevo.sqlite of the checkout; in an ordinary install, the working directory's."""
+    home = ROOT / "db"
+    return (home if (ROOT / "pyproject.toml").exists() else Path.cwd()) / "kernelevo.sqlite"
+
+
+class Settings(BaseModel):
+    """Everything a user may set outside the command line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cache: Path = Field(default_factory=lambda: Path.home() / ".cache" / "kernelevo")
+    archive: Path = Field(default_factory=default_archive)
+    tasks: Path = ROOT / "tasks"
+    host_compiler: str | None = None
+    timeout_seconds: float = Field(default=20.0, gt=0)
+    memory_gib: float = Field(default=8.0, gt=0)
+    parallel: int = Field(default_factory=lambda: os.cpu_count() or 1, gt=0)
+
+    @property
+    def memory_bytes(self) -> int:
+        return int(self.memory_gib * 2**30)
+
+
+def read_settings(
+    folder: Path | None = None, environment: Mapping[str, str] | None = None, **overrides: object
+) -> Settings:
+    """Settings from `folder`/kernelevo.toml, overridden by KERNELEVO_* variables, overridden by `overrides`.
+
+    Overrides that are None are ignored. Raises ConfigError naming file or variable, key, value and what was expected.
+    """
+    path = (folder or Path.cwd()) / FILE_NAME
+    environment = os.environ if environment is None else environment
+    values: dict[str, object] = {}
+    origin: dict[str, str] = {}
+    if path.exists():
+        try:
+            values = tomllib.loads(path.read_text())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not valid TOML: {error}", next_step="correct the file or remove it") from error
+        origin = dict.fromkeys(values, str(path))
+    for key in Settings.model_fields:
+        variable = f"KERNELEVO_{key.upper()}"
+        if variable in environment:
+            values[key] = environment[variable]
+            origin[key] = f"environment variable {variable}"
+    for key, value in overrides.items():
+        if value is not None:
+            values[key] = value
+            origin[key] = "argument"
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = str(problem["loc"][0])
+        raise ConfigError(
+            f"{origin.get(key, path)}: {key} = {values.get(key)!r}: {problem['msg']}",
+            next_step=f"settings are {', '.join(Settings.model_fields)}; see kernelevo/config.py",
+        ) from error
+
+
+def secrets_present(environment: Mapping[str, str] | None = None) -> dict[str, bool]:
+    """Which providers' keys are set. The keys themselves are never returned."""
+    environment = os.environ if environment is None else environment
+    return {name: bool(environment.get(name)) for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY")}

@@ -1,0 +1,59 @@
+"""Task, job and parents in, Prompt out. Pure: the same arguments give the same prompt.
+
+One template per operator lies in templates/; `system.j2` is shared by all, so that providers can cache it.
+
+Not covered: token budgets and examples of similar tasks.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jinja2
+
+from kernelevo.records import Candidate, Job, Message, Operator, Prompt, Purpose, Task
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    undefined=jinja2.StrictUndefined,
+    keep_trailing_newline=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def write_prompt(
+    task: Task, job: Job, parents: Sequence[Candidate], *, feedback: Mapping[str, str], target: str
+) -> Prompt:
+    """The prompt for one job.
+
+    parents: the candidates of job.parents, in that order.
+    feedback: candidate id -> why it failed, or its time and bottleneck, in words.
+    target: the GPU that times are for, in words.
+    """
+    facts = {
+        "task": task,
+        "reference": inspect.getsource(task.reference),
+        "sizes": [dict(case.sizes) for case in task.cases if case.purpose is Purpose.BENCH],
+        "target": target,
+        "parents": [(parent, feedback.get(parent.id, "")) for parent in parents],
+    }
+    template = f"{job.operator.value}.j2"
+    return Prompt(
+        operator=job.operator,
+        messages=(
+            Message(role="system", text=TEMPLATES.get_template("system.j2").render(facts)),
+            Message(role="user", text=TEMPLATES.get_template(template).render(facts)),
+        ),
+        parents=tuple(parents),
+        template=template,
+        seed=job.seed,
+    )
+
+
+def operators_with_a_template() -> set[Operator]:
+    """Those a strategy may ask a model for."""
+    names = set(TEMPLATES.list_templates())
+    return {operator for operator in Operator if f"{operator.value}.j2" in names}
