@@ -58,9 +58,7 @@ def read_source(text: str) -> str | Diagnostic:
 
 def read_tunables(source: str) -> dict[str, tuple[int, ...]]:
     """Declared tunables: `// tunable: BLOCK = 64, 128, 256`."""
-    return {
-        name: tuple(int(value) for value in values.split(",")) for name, values in TUNABLE.findall(source)
-    }
+    return {name: tuple(int(value) for value in values.split(",")) for name, values in TUNABLE.findall(source)}
 
 
 def normalise(source: str) -> str:

@@ -95,6 +95,7 @@ class Task:
     hints: tuple[str, ...]  # advice of the task's author for proposals
     folder: Path  # where the task was read from
     digest: str  # content hash of the task's files
+    reduction: tuple[str, ...] = ()  # sizes, or products "a*b" of them, summed into one output element; the longest counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,7 +312,7 @@ class Evaluation:
 
     @property
     def status(self) -> str:
-        """"build failed", or the verdict's outcome in words."""
+        """ "build failed", or the verdict's outcome in words."""
         if self.verdict is None:
             return "build failed"
         return self.verdict.outcome.value

@@ -1,0 +1,36 @@
+"""The command line. The only place that prints or exits; one file per command group.
+
+Exit codes: 0 done (for `evaluate`: passed), 1 judged and not passed, 2 could not do it, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from kernelevo.errors import KernelevoError
+
+app = typer.Typer(
+    name="kernelevo",
+    help="Evolves CUDA kernels for PyTorch operations: proposed, built, proven, timed and archived.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Entry point of the console script: user errors end with their next step, never with a traceback."""
+    from kernelevo.cli import archive, bench, doctor, evaluate, evolve, tasks
+
+    for module in (evolve, evaluate, tasks, archive, doctor, bench):
+        module.register(app)
+    try:
+        app()
+    except KernelevoError as error:
+        print(f"kernelevo: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("kernelevo: interrupted; what was recorded is kept", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,132 @@
+"""Records to text: the words, tables and trees that several commands print."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from kernelevo.records import Candidate, Evaluation, Outcome, Timing, TimingKind
+
+console = Console(highlight=False)
+
+STYLES = {
+    Outcome.PASSED.value: "green",
+    Outcome.WRONG.value: "red",
+    Outcome.CRASHED.value: "red",
+    Outcome.TIMED_OUT.value: "red",
+    Outcome.CHEATING.value: "red",
+    Outcome.UNSUPPORTED.value: "yellow",
+    "build failed": "red",
+}
+
+
+def duration(nanoseconds: float | None) -> str:
+    """A time with three digits and a unit; "-" when there is none."""
+    if nanoseconds is None:
+        return "-"
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
+        if nanoseconds >= size:
+            return f"{nanoseconds / size:.3g} {unit}"
+    return f"{nanoseconds:.3g} ns"
+
+
+def kind_of_time(timing: Timing) -> str:
+    """ "PREDICTED for H100 SXM" or "MEASURED on ...": printed beside every time."""
+    if timing.kind is TimingKind.PREDICTED:
+        return f"PREDICTED for {timing.target}"
+    return f"MEASURED on {timing.device}"
+
+
+def status(evaluation: Evaluation) -> Text:
+    return Text(evaluation.status, style=STYLES.get(evaluation.status, ""))
+
+
+def score(evaluation: Evaluation) -> float | None:
+    return evaluation.timing.score_ns if evaluation.timing else None
+
+
+def evaluation_lines(evaluation: Evaluation) -> list[str]:
+    """What `evaluate` prints, line by line."""
+    lines = [f"{evaluation.candidate}  {evaluation.task} on {evaluation.device}: {evaluation.status}"]
+    build = evaluation.build
+    if not build.succeeded:
+        lines += [
+            f"  {d.severity} at line {d.line}: {d.text}" if d.line else f"  {d.severity}: {d.text}"
+            for d in build.diagnostics[:10]
+        ]
+        return lines
+    verdict = evaluation.verdict
+    if verdict is not None:
+        passed = sum(case.outcome is Outcome.PASSED for case in verdict.cases)
+        worst = max((c.error / c.allowed for c in verdict.cases if c.error is not None and c.allowed), default=None)
+        margin = f", worst error {worst:.0%} of what is allowed" if worst is not None and evaluation.passed else ""
+        lines.append(f"  {passed} of {len(verdict.cases)} cases passed{margin}")
+        if verdict.reason:
+            lines.append(f"  {verdict.reason}")
+        for case in verdict.cases:
+            for finding in case.findings:
+                place = f" (line {finding.line})" if finding.line else ""
+                lines.append(f"  {finding.kind}{place}: {finding.text}")
+    if evaluation.timing is not None:
+        timing = evaluation.timing
+        lines.append(f"  {duration(timing.score_ns)} {kind_of_time(timing)} ({timing.method})")
+        for case in timing.cases:
+            interval = f"{duration(case.low_ns)} .. {duration(case.high_ns)}"
+            lines.append(f"    {case.case.name}: {duration(case.median_ns)} ({interval})")
+            if case.bottleneck:
+                lines.append(f"      {case.bottleneck}")
+    elif evaluation.timing_reason:
+        lines.append(f"  no time: {evaluation.timing_reason}")
+    registers = max((r.registers for r in build.resources), default=None)
+    if registers is not None:
+        lines.append(f"  {registers} registers per thread, built by {build.compiler}")
+    lines.append("  " + ", ".join(f"{s.stage} {s.seconds:.2f} s" for s in evaluation.stages))
+    return lines
+
+
+def lineage_tree(
+    ids: str, parents: Mapping[str, Sequence[str]], label: Callable[[str], str | Text], *, seen: set[str] | None = None
+) -> Tree:
+    """A candidate above its parents, above theirs; what was shown before is not unfolded again."""
+    tree = Tree(label(ids))
+    add_parents(tree, ids, parents, label, seen if seen is not None else {ids})
+    return tree
+
+
+def add_parents(
+    branch: Tree,
+    candidate: str,
+    parents: Mapping[str, Sequence[str]],
+    label: Callable[[str], str | Text],
+    seen: set[str],
+) -> None:
+    for parent in parents.get(candidate, ()):
+        known = parent in seen
+        seen.add(parent)
+        child = branch.add(label(parent) if not known else Text.assemble(label(parent), (" (above)", "dim")))
+        if not known:
+            add_parents(child, parent, parents, label, seen)
+
+
+def diff(old: Candidate, new: Candidate) -> Syntax:
+    """Unified diff of two sources."""
+    lines = difflib.unified_diff(old.source.splitlines(), new.source.splitlines(), old.id, new.id, lineterm="", n=2)
+    return Syntax("\n".join(lines), "diff", theme="ansi_dark", background_color="default", word_wrap=True)
+
+
+def rows(
+    title: str, columns: Sequence[str], cells: Sequence[Sequence[str | Text]], *, right: Sequence[int] = ()
+) -> Table:
+    """A plain table; `right` are the columns to align right."""
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index in right else "left")
+    for row in cells:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,62 @@
+"""`kernelevo tasks list|show|new`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kernelevo.cli.show import console, rows
+from kernelevo.config import read_settings
+from kernelevo.records import Purpose
+
+group = typer.Typer(help="The operations to make faster.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(group, name="tasks")
+
+
+@group.command("list")
+def list_() -> None:
+    """One line per task."""
+    from kernelevo.tasks import list_tasks, load_task
+
+    root = read_settings().tasks
+    tasks = [load_task(name, root=root) for name in list_tasks(root)]
+    table = [[t.name, t.title, str(sum(c.purpose is Purpose.TEST for c in t.cases)), t.signature] for t in tasks]
+    console.print(rows("", ["task", "what", "cases", "called as"], table, right=[2]))
+
+
+@group.command()
+def show(name: Annotated[str, typer.Argument(help="a task's name, or the path of its folder")]) -> None:
+    """Everything a task says, and its seed kernel."""
+    from kernelevo.tasks import load_task
+
+    task = load_task(name, root=read_settings().tasks)
+    console.print(f"[bold]{task.name}[/bold]: {task.title}\n{task.description}\n\ncalled as {task.signature}")
+    console.print(f"dtypes {', '.join(task.dtypes)}; tolerance factor {task.tolerance_factor:g}")
+    console.print(f"library calls: {task.library_calls}; digest {task.digest}")
+    for purpose in (Purpose.TEST, Purpose.BENCH):
+        sizes = dict.fromkeys(
+            " ".join(f"{k}={v}" for k, v in case.sizes.items()) for case in task.cases if case.purpose is purpose
+        )
+        console.print(f"{purpose.value} sizes: {'; '.join(sizes)}")
+    hidden = " ".join(f"{name}={low}..{high}" for name, (low, high) in task.hidden_sizes.items())
+    console.print(f"hidden sizes: {hidden}\ndistributions: {', '.join(task.distributions)}")
+    for hint in task.hints:
+        console.print(f"hint: {hint}")
+    if task.seed_source:
+        console.print()
+        console.print(task.seed_source, markup=False)
+    console.print(f"next: kernelevo evolve {task.name}")
+
+
+@group.command()
+def new(name: Annotated[str, typer.Argument(help="name of the folder to make")]) -> None:
+    """Makes a task folder with commented templates to fill in."""
+    from kernelevo.tasks import new_task
+
+    folder: Path = new_task(name, read_settings().tasks)
+    console.print(f"made {folder}\nnext: edit task.toml and reference.py there, then kernelevo tasks show {name}")

@@ -1,0 +1,261 @@
+"""Launch counters and ptxas resources in, predicted time on a named GPU out.
+
+The model, version 1, after the roofline with latency and occupancy terms (see the survey in emulation notes, 5.1):
+
+    time = launch + (sum of term ** p) ** (1 / p)
+
+over the terms below, each in seconds for the busiest multiprocessor, where p (`overlap`) says how well they hide
+each other. Events are those of the emulated PTX: PTX instructions stand for the machine instructions that ptxas would
+make of them (`WEIGHTS` holds the exceptions).
+
+    issue    warp instructions / schedulers
+    pipe_*   lane operations of a class / lanes per cycle
+    shared   128-byte wavefronts, bank conflicts included
+    l1       sectors between L1 and registers
+    l2       sectors that miss L1: each block's distinct sectors when the resident blocks' footprints fit L1
+    dram     distinct bytes of the launch, read and written
+    latency  waves x the dependent latencies of one warp, blocks of one wave running side by side
+
+Occupancy follows from registers, shared memory and block size, waves from occupancy. `imbalance` is the busiest
+multiprocessor's share of the blocks over the mean share.
+
+What it does not know: real machine code, caches beyond the two rules above, clocks under load, TLB, warm L2 between
+the launches of a call. Models of this kind err by 20-30 % at best, and this one is not calibrated: it is for ranking
+candidates of one task and for feedback, always labelled PREDICTED, never a speedup claim.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+VERSION = 1
+INTERVAL = 1.5  # a prediction t stands for [t / 1.5, t * 1.5]
+WARP = 32
+SECTOR_BYTES = 32
+
+CLASSES = ("fp32", "fp64", "half", "int", "special", "convert", "convert64", "shuffle")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """Constants of one GPU, from gpus.toml."""
+
+    key: str
+    title: str
+    target: str
+    constants: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> float:
+        return float(self.constants[name])
+
+    def lanes(self, name: str) -> float:
+        """Lane operations (or bytes) per cycle and multiprocessor."""
+        return float(self.constants["lanes_per_cycle"][name])
+
+    def latency(self, name: str) -> float:
+        """Cycles."""
+        return float(self.constants["latency_cycles"][name])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one kernel takes."""
+
+    registers: int  # per thread
+    shared_bytes: int  # per block, static and dynamic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occupancy:
+    """How many blocks fit one multiprocessor, and what limits them."""
+
+    blocks: int  # resident per multiprocessor
+    warps: int  # resident per multiprocessor
+    limit: str  # "registers", "shared memory", "threads" or "blocks"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """Predicted time of one launch."""
+
+    seconds: float
+    low_seconds: float
+    high_seconds: float
+    terms: Mapping[str, float]  # seconds each would take alone
+    binding: str  # the largest term
+    occupancy: Occupancy
+    waves: float
+    words: str  # the bottleneck in words
+
+
+def load_gpu(key: str = "h100_sxm") -> Gpu:
+    """Constants of a GPU; KeyError for one that gpus.toml lacks."""
+    table = tomllib.loads((Path(__file__).parent / "gpus.toml").read_text())
+    entry = table[key]
+    return Gpu(key=key, title=entry["title"], target=entry["target"], constants=entry)
+
+
+def occupancy(gpu: Gpu, *, threads: int, resources: Resources) -> Occupancy:
+    """Resident blocks of `threads` threads each, by the rules of the CUDA occupancy calculator."""
+    warps = math.ceil(threads / WARP)
+    unit = int(gpu["register_granularity"])
+    warp_registers = math.ceil(max(resources.registers, 1) * WARP / unit) * unit
+    limits = {
+        "registers": int(gpu["registers"]) // warp_registers // warps,
+        "shared memory": int(gpu["shared_bytes"] // (resources.shared_bytes + gpu["shared_bytes_reserved"])),
+        "threads": int(gpu["threads"]) // (warps * WARP),
+        "blocks": int(gpu["blocks"]),
+    }
+    limit = min(limits, key=lambda name: limits[name])
+    blocks = max(limits[limit], 1)
+    return Occupancy(blocks=blocks, warps=blocks * warps, limit=limit)
+
+
+def predict(
+    gpu: Gpu,
+    counters: Mapping[str, float],
+    *,
+    grid: tuple[int, int, int],
+    block: tuple[int, int, int],
+    resources: Resources,
+) -> Prediction:
+    """Predicted time of one launch.
+
+    counters: events of the whole launch, as `count.py` names them.
+    grid, block: as launched, in blocks and threads.
+    """
+    blocks = math.prod(grid)
+    multiprocessors = gpu["multiprocessors"]
+    clock = gpu["clock_hz"]
+    held = occupancy(gpu, threads=math.prod(block), resources=resources)
+    busy = min(blocks, multiprocessors)
+    imbalance = math.ceil(blocks / multiprocessors) / (blocks / multiprocessors)
+    waves = blocks / (held.blocks * multiprocessors)
+
+    def seconds(units: float, units_per_cycle: float) -> float:
+        """Of work that is spread over the multiprocessors."""
+        return units / multiprocessors * imbalance / units_per_cycle / clock
+
+    terms = {"issue": seconds(counters["warp_instructions"], gpu["schedulers"] * gpu["issue_efficiency"])}
+    for name in CLASSES:
+        terms[f"pipe_{name}"] = seconds(counters[f"{name}_instructions"] * WARP, gpu.lanes(name))
+    requests = counters["global_requests"] + counters["local_requests"]
+    sectors = counters["global_sectors"] + counters["local_sectors"]
+    terms["memory requests"] = seconds(requests * WARP, gpu.lanes("memory"))
+    terms["shared"] = seconds(counters["shared_wavefronts"] * WARP, gpu.lanes("shared"))
+    terms["l1"] = seconds(sectors * SECTOR_BYTES, gpu.lanes("sector_bytes"))
+
+    l2_bytes = missed_bytes(gpu, counters, blocks=blocks, held=held, resources=resources)
+    terms["l2"] = max(
+        l2_bytes / gpu["l2_bytes_per_second"], seconds(l2_bytes, gpu["l2_bytes_per_cycle_and_multiprocessor"])
+    )
+    terms["dram"] = dram_bytes(counters, l2_bytes) / (gpu["dram_bytes_per_second"] * gpu["dram_efficiency"])
+    terms["atomics"] = counters["atomic_serial"] * gpu.latency("atomic") / 8 / clock
+    terms["latency"] = math.ceil(waves) * warp_latency(gpu, counters) / clock
+
+    power = gpu["overlap"]
+    total = gpu["launch_seconds"] + sum(term**power for term in terms.values()) ** (1 / power)
+    binding = max(terms, key=lambda name: terms[name])
+    return Prediction(
+        seconds=total,
+        low_seconds=total / INTERVAL,
+        high_seconds=total * INTERVAL,
+        terms=terms,
+        binding=binding,
+        occupancy=held,
+        waves=waves,
+        words=in_words(gpu, counters, binding, terms[binding], total, held, waves, busy, blocks),
+    )
+
+
+def missed_bytes(
+    gpu: Gpu, counters: Mapping[str, float], *, blocks: int, held: Occupancy, resources: Resources
+) -> float:
+    """Bytes between L1 and L2: writes go through; reads of a sector miss once per block while footprints fit L1."""
+    free = gpu["l1_bytes"] - held.blocks * (resources.shared_bytes + gpu["shared_bytes_reserved"])
+    footprint = counters["block_read_sectors"] / blocks * SECTOR_BYTES * held.blocks
+    reads = counters["block_read_sectors"] * SECTOR_BYTES
+    if footprint > max(free, 0.0):
+        spilled = 1.0 - max(free, 0.0) / footprint
+        reads += spilled * max(counters["global_read_sectors"] * SECTOR_BYTES - reads, 0.0)
+    return reads + counters["global_write_sectors"] * SECTOR_BYTES + counters["local_sectors"] * SECTOR_BYTES
+
+
+def dram_bytes(counters: Mapping[str, float], l2_bytes: float) -> float:
+    """Distinct bytes read plus distinct bytes written, in whole sectors: compulsory traffic, cold caches."""
+    return min(counters["unique_read_bytes"] + counters["unique_write_bytes"], max(l2_bytes, 1.0))
+
+
+def warp_latency(gpu: Gpu, counters: Mapping[str, float]) -> float:
+    """Cycles that one warp waits for its own results, on average.
+
+    Loads of one basic block are taken to overlap; the first read of a sector by its block comes from DRAM, later
+    ones from L1 at the latency of shared memory.
+    """
+    warps = max(counters["warps"], 1.0)
+    first = min(counters["block_read_sectors"] / max(counters["global_read_sectors"], 1.0), 1.0)
+    load = first * gpu.latency("dram") + (1.0 - first) * gpu.latency("shared")
+    cycles = (
+        counters["load_groups"] * load
+        + counters["shared_groups"] * gpu.latency("shared")
+        + counters["barriers"] * gpu.latency("barrier")
+        + counters["shuffle_instructions"] * gpu.latency("shuffle")
+        + counters["special_groups"] * gpu.latency("special")
+        + counters["dependent_instructions"] * gpu.latency("arithmetic")
+    )
+    return cycles / warps
+
+
+def in_words(
+    gpu: Gpu,
+    counters: Mapping[str, float],
+    binding: str,
+    term: float,
+    total: float,
+    held: Occupancy,
+    waves: float,
+    busy: float,
+    blocks: int,
+) -> str:
+    """The bottleneck in words a person or a model can act on."""
+    names = {
+        "issue": "instruction issue",
+        "memory requests": "load/store requests",
+        "shared": "shared-memory wavefronts",
+        "l1": "L1 sectors",
+        "l2": "L2 bandwidth",
+        "dram": "DRAM bandwidth",
+        "atomics": "atomics on the same address",
+        "latency": "latency of dependent steps",
+    }
+    facts = [
+        f"{names.get(binding, binding.replace('pipe_', '') + ' arithmetic')} binds ({term / total:.0%} of the time)"
+    ]
+    sectors, requests = counters["global_sectors"], counters["global_requests"]
+    if sectors:
+        used = counters["global_bytes"] / (sectors * SECTOR_BYTES)
+        if used < 0.7:
+            facts.append(f"{1 - min(used, 1.0):.0%} of the bytes in its global sectors are unused")
+        if counters["global_lane_bytes"] < 8 and requests:
+            facts.append(f"{counters['global_lane_bytes']:.1f} bytes per lane and global access; 16 is possible")
+    ideal = counters["shared_ideal_wavefronts"]
+    if ideal and counters["shared_wavefronts"] > 1.2 * ideal:
+        facts.append(f"bank conflicts: {counters['shared_wavefronts'] / ideal:.1f} wavefronts where 1 would do")
+    if counters["barriers"] / max(counters["warps"], 1.0) >= 4:
+        facts.append(f"{counters['barriers'] / counters['warps']:.0f} barriers per warp")
+    if counters["warp_instructions"]:
+        active = counters["thread_instructions"] / (counters["warp_instructions"] * WARP)
+        if active < 0.8:
+            facts.append(f"{active:.0%} of lanes active")
+    if blocks < gpu["multiprocessors"]:
+        facts.append(f"only {blocks} blocks for {gpu['multiprocessors']:.0f} multiprocessors")
+    if held.warps * WARP < 0.5 * gpu["threads"]:
+        facts.append(f"occupancy {held.warps * WARP / gpu['threads']:.0%}, limited by {held.limit}")
+    if counters["local_requests"]:
+        facts.append("local memory is used (spills or indexed arrays)")
+    return "; ".join(facts)

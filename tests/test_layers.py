@@ -1,0 +1,82 @@
+"""The import rule of the architecture, read from the source: records, errors <- stages <- evaluate, evolve <- cli."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "kernelevo"
+
+VOCABULARY = {"records", "errors", "config"}
+PROTOCOLS = {"devices", "models"}  # their __init__ only
+STAGES = {"tasks", "toolchain", "build", "verify", "measure", "selection", "prompt", "propose", "archive"}
+IMPLEMENTATIONS = {"devices", "models", "worker"}
+JOINTS = {"evaluate", "evolve", "__init__"}
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Modules of kernelevo that a file imports, dotted, with their lines; imports for type checking included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names if alias.name.startswith("kernelevo"))
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").split(".")[0] == "kernelevo":
+            if node.module == "kernelevo":
+                yield from ((f"kernelevo.{alias.name}", node.lineno) for alias in node.names)
+            else:
+                yield str(node.module), node.lineno
+
+
+def unit(module: str) -> str:
+    """kernelevo.build.split -> build; kernelevo itself -> __init__."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def is_allowed(source: str, target: str, module: str) -> bool:
+    if target == source or target in VOCABULARY - {"config"}:
+        return source != "emulator" or target == "emulator"
+    if target == "config":
+        return source in JOINTS | {"cli"}
+    if target == "emulator":
+        return source in ("devices", "cli")  # of these, only devices/emulator.py, doctor and bench do
+    if source == "cli":
+        return True
+    if source in JOINTS:
+        return target != "cli"
+    if source in STAGES | IMPLEMENTATIONS and target in PROTOCOLS:
+        return module in ("kernelevo.devices", "kernelevo.models")
+    return (source, target) in {("worker", "devices"), ("devices", "worker")}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_what_its_layer_may(path: Path) -> None:
+    source = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    wrong = [
+        f"{path.relative_to(PACKAGE.parent)}:{line}: {source} imports {module}"
+        for module, line in imports(path)
+        if not is_allowed(source, unit(module), module)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_only_the_cli_prints() -> None:
+    """Other modules return what they know. Scripts under `if __name__` and the benchmarks of the emulator are exempt."""
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        if path.relative_to(PACKAGE).parts[0] in ("cli", "toolchain.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+                wrong.append(f"{path}:{node.lineno}")
+    assert not wrong, wrong
+
+
+def test_the_rule_finds_a_forbidden_edge() -> None:
+    assert not is_allowed("verify", "build", "kernelevo.build")
+    assert not is_allowed("emulator", "records", "kernelevo.records")
+    assert not is_allowed("archive", "emulator", "kernelevo.emulator")
+    assert is_allowed("verify", "devices", "kernelevo.devices")
+    assert not is_allowed("verify", "devices", "kernelevo.devices.emulator")
