@@ -8,9 +8,11 @@ __global__ void linear_relu_kernel(
     int column = blockIdx.x * blockDim.x + threadIdx.x;
     int row = blockIdx.y * blockDim.y + threadIdx.y;
     if (row < rows && column < out_features) {
+        const float* x_row = x + static_cast<int64_t>(row) * in_features;
+        const float* weight_row = weight + static_cast<int64_t>(column) * in_features;
         float sum = 0.0f;
         for (int k = 0; k < in_features; k++) {
-            sum += x[static_cast<int64_t>(row) * in_features + k] * weight[static_cast<int64_t>(column) * in_features + k];
+            sum += x_row[k] * weight_row[k];
         }
         y[static_cast<int64_t>(row) * out_features + column] = fmaxf(sum + bias[column], 0.0f);
     }

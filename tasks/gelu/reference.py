@@ -1,0 +1,15 @@
+"""GELU in its exact form."""
+
+import torch
+
+from kernelevo.records import Case
+from kernelevo.tasks import sample
+
+
+def reference(x: torch.Tensor) -> torch.Tensor:
+    """x [rows, cols] -> y [rows, cols]."""
+    return torch.nn.functional.gelu(x)
+
+
+def inputs(case: Case, generator: torch.Generator) -> tuple[torch.Tensor]:
+    return (sample((case.sizes["rows"], case.sizes["cols"]), case, generator),)
