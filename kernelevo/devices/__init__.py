@@ -30,6 +30,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchTime:
+    """Predicted time of one launch."""
+
+    median_ns: float
+    low_ns: float
+    high_ns: float
+    bottleneck: str  # in words a model can use
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """One kernel launch of a call."""
 
@@ -38,6 +48,7 @@ class Launch:
     block: tuple[int, int, int]  # threads
     shared_bytes: int  # dynamic, per block
     counters: Mapping[str, float]  # empty unless the call was counted
+    time: LaunchTime | None = None  # predicted from the counters; None unless the call was counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +91,8 @@ class Device(Protocol):
     name: str  # "emulator" or "cuda"
     target: str  # what nvcc compiles for, for example "sm_90"
     timing_kind: TimingKind
+    timing_target: str  # the GPU that times are for, in words, for example "H100 SXM"
+    timing_method: str  # protocol or model and its version, for example "prediction 1"
 
     def unavailable(self) -> str | None:
         """None when usable here, otherwise why not and what to do."""

@@ -6,7 +6,7 @@ The model, version 1, after the roofline with latency and occupancy terms (see t
 
 over the terms below, each in seconds for the busiest multiprocessor, where p (`overlap`) says how well they hide
 each other. Events are those of the emulated PTX: PTX instructions stand for the machine instructions that ptxas would
-make of them (`WEIGHTS` holds the exceptions).
+make of them (count.py lists the exceptions).
 
     issue    warp instructions / schedulers
     pipe_*   lane operations of a class / lanes per cycle
@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +130,7 @@ def predict(
     counters: events of the whole launch, as `count.py` names them.
     grid, block: as launched, in blocks and threads.
     """
+    counters = defaultdict(float, counters)
     blocks = math.prod(grid)
     multiprocessors = gpu["multiprocessors"]
     clock = gpu["clock_hz"]
@@ -194,20 +196,15 @@ def dram_bytes(counters: Mapping[str, float], l2_bytes: float) -> float:
 def warp_latency(gpu: Gpu, counters: Mapping[str, float]) -> float:
     """Cycles that one warp waits for its own results, on average.
 
-    Loads of one basic block are taken to overlap; the first read of a sector by its block comes from DRAM, later
-    ones from L1 at the latency of shared memory.
+    The longest dependent path of every basic block that it executes, one after the other. The first read of a sector
+    by its block is priced as DRAM, later ones as L1, which is as far away as shared memory.
     """
     warps = max(counters["warps"], 1.0)
     first = min(counters["block_read_sectors"] / max(counters["global_read_sectors"], 1.0), 1.0)
     load = first * gpu.latency("dram") + (1.0 - first) * gpu.latency("shared")
-    cycles = (
-        counters["load_groups"] * load
-        + counters["shared_groups"] * gpu.latency("shared")
-        + counters["barriers"] * gpu.latency("barrier")
-        + counters["shuffle_instructions"] * gpu.latency("shuffle")
-        + counters["special_groups"] * gpu.latency("special")
-        + counters["dependent_instructions"] * gpu.latency("arithmetic")
-    )
+    cycles = counters["path_load"] * load + counters["barriers"] * gpu.latency("barrier")
+    for name in ("shared", "shuffle", "special", "arithmetic"):
+        cycles += counters[f"path_{name}"] * gpu.latency(name)
     return cycles / warps
 
 
@@ -236,13 +233,14 @@ def in_words(
     facts = [
         f"{names.get(binding, binding.replace('pipe_', '') + ' arithmetic')} binds ({term / total:.0%} of the time)"
     ]
-    sectors, requests = counters["global_sectors"], counters["global_requests"]
+    sectors = counters["global_sectors"]
     if sectors:
         used = counters["global_bytes"] / (sectors * SECTOR_BYTES)
         if used < 0.7:
             facts.append(f"{1 - min(used, 1.0):.0%} of the bytes in its global sectors are unused")
-        if counters["global_lane_bytes"] < 8 and requests:
-            facts.append(f"{counters['global_lane_bytes']:.1f} bytes per lane and global access; 16 is possible")
+        per_lane = counters["global_bytes"] / max(counters["global_lanes"], 1.0)
+        if per_lane < 8 and binding in ("memory requests", "issue", "latency", "dram"):
+            facts.append(f"{per_lane:.1f} bytes per lane and global access, where 16 are possible")
     ideal = counters["shared_ideal_wavefronts"]
     if ideal and counters["shared_wavefronts"] > 1.2 * ideal:
         facts.append(f"bank conflicts: {counters['shared_wavefronts'] / ideal:.1f} wavefronts where 1 would do")

@@ -1,0 +1,84 @@
+"""A verified build and a task's BENCH cases in, Timing out.
+
+On a device that predicts, each case is called once in counting mode and the predicted times of its launches are added
+up: launches of one call run one after the other, and host time is not part of it.
+
+Not covered: measurement on a GPU (the protocol in shared/design/verification.md).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+
+from kernelevo.devices import Device, Launch, Session
+from kernelevo.records import Build, Case, CaseTiming, Outcome, Purpose, Task, Timing, TimingKind
+
+SAMPLE_BLOCKS = 24  # of each launch that are counted; the others are taken to be like them
+
+
+def measure(task: Task, build: Build, device: Device, *, timeout_seconds: float, memory_bytes: int) -> Timing | str:
+    """Timing over all BENCH cases of the task, or one line that says why there is none."""
+    started = time.monotonic()
+    if device.timing_kind is not TimingKind.PREDICTED:
+        return f"measuring on {device.name} is not part of this version"
+    cases = [case for case in task.cases if case.purpose is Purpose.BENCH]
+    if not cases:
+        return f"task {task.name} declares no bench cases"
+    timings = []
+    with device.open(build, entry=task.entry, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes) as session:
+        for case in cases:
+            timing = predict_case(task, case, session)
+            if isinstance(timing, str):
+                return f"{case.name}: {timing}"
+            timings.append(timing)
+    return Timing(
+        kind=device.timing_kind,
+        device=device.name,
+        target=device.timing_target,
+        method=device.timing_method,
+        cases=tuple(timings),
+        seconds=time.monotonic() - started,
+    )
+
+
+def predict_case(task: Task, case: Case, session: Session) -> CaseTiming | str:
+    """The predicted time of one case, or why there is none."""
+    generator = torch.Generator().manual_seed(case.seed)
+    call = session.call(task.inputs(case, generator), sample_blocks=SAMPLE_BLOCKS)
+    if call.outcome is not Outcome.PASSED:
+        return call.reason or call.outcome.value
+    times = [launch.time for launch in call.launches if launch.time is not None]
+    if len(times) != len(call.launches) or not times:
+        return "no kernel was launched" if not call.launches else "a launch was not counted"
+    return CaseTiming(
+        case=case,
+        samples_ns=(sum(t.median_ns for t in times),),
+        median_ns=sum(t.median_ns for t in times),
+        low_ns=sum(t.low_ns for t in times),
+        high_ns=sum(t.high_ns for t in times),
+        bottleneck=bottleneck(call.launches),
+        counters=total_counters(call.launches),
+    )
+
+
+def bottleneck(launches: Sequence[Launch]) -> str:
+    """That of the launch that takes longest, with its share of the call when there are several."""
+    timed = [(launch.time.median_ns, launch) for launch in launches if launch.time is not None]
+    longest_ns, longest = max(timed, key=lambda item: item[0])
+    assert longest.time is not None
+    if len(timed) == 1:
+        return longest.time.bottleneck
+    share = longest_ns / sum(nanoseconds for nanoseconds, _ in timed)
+    return f"{longest.kernel}, {share:.0%} of {len(timed)} launches: {longest.time.bottleneck}"
+
+
+def total_counters(launches: Sequence[Launch]) -> dict[str, float]:
+    totals: dict[str, float] = defaultdict(float)
+    for launch in launches:
+        for name, value in launch.counters.items():
+            totals[name] += value
+    return {"launches": float(len(launches)), **totals}
