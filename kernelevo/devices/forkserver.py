@@ -1,0 +1,268 @@
+"""The fork server: one warm process that has never seen a candidate, and forks a confined worker for each session.
+
+    parent --control socket--> fork server --fork--> keeper --fork--> worker (the only one that loads a candidate)
+
+Takes Start and End messages on the control socket, gives one Ready message. A keeper watches one worker: when the
+worker ends, stops itself or exceeds a limit, or when the parent closes the lifeline (or dies), the keeper kills
+everything that the worker started, says on the status pipe how it ended, and removes the scratch folder. So the
+parent needs no process ids, and the end of the status pipe means that nothing is left.
+
+What the worker does is the `work` that `serve` is given; this module knows neither torch nor any device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kernelevo.devices import confinement
+from kernelevo.devices.wire import UNANSWERED, End, Ending, FrameError, Job, Ready, Start, parse
+
+MAX_TASKS = 256  # processes and threads of one worker, all together
+MAX_MESSAGE_BYTES = 1 << 16
+_LOOK_SECONDS = 0.02  # between looks at whether the worker stopped itself
+_COUNT_EVERY = 10  # looks between counts of memory and processes
+_GONE_SECONDS = 5.0  # for killed processes to disappear
+
+Work = Callable[[socket.socket, Job], None]
+
+
+@dataclass(slots=True)
+class _Server:
+    control: socket.socket
+    work: Work
+    keepers: dict[int, int] = field(default_factory=dict)  # process id -> worker number
+    namespaces: bool = True
+
+
+def serve(control: socket.socket, *, warm: Callable[[], None], work: Work) -> None:
+    """Serves until the control socket closes, then ends every worker and returns.
+
+    warm: loads what all workers need; may raise, and must leave no thread behind.
+    work: what a worker does with its channel and its job; the process exits when it returns.
+    """
+    server = _Server(control=control, work=work)
+    confinement.adopt_orphans()
+    error = _try(warm) or _threads_left()
+    if error is None:
+        server.namespaces = _namespaces_allowed()
+    isolation = "PID namespace" if server.namespaces else "process group and subreaper"
+    with contextlib.suppress(OSError):
+        control.send(Ready(isolation=isolation, error=error).model_dump_json().encode())
+    if error is not None:
+        return
+    gc.collect()
+    gc.freeze()  # the collector would otherwise touch, and so copy, every inherited page
+    while _serve_one(server):
+        _reap(server)
+    _end_all(server)
+
+
+def _serve_one(server: _Server) -> bool:
+    """Waits a moment for a message and does what it asks; False when the parent has gone."""
+    poll = select.poll()
+    poll.register(server.control, select.POLLIN)
+    if not poll.poll(200):
+        return True
+    data, descriptors, _, _ = socket.recv_fds(server.control, MAX_MESSAGE_BYTES, 4)
+    if not data:
+        return False
+    try:
+        if len(descriptors) == 4:
+            _start(server, parse(Start, data), *descriptors)
+        else:
+            _kill(server, parse(End, data).end)
+    except FrameError as error:
+        sys.stderr.write(f"fork server: {error}\n")
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return True
+
+
+def _start(server: _Server, start: Start, channel: int, output: int, status: int, lifeline: int) -> None:
+    """Forks a keeper, which forks the worker."""
+    keeper = confinement.fork_into_namespace() if server.namespaces else None
+    in_namespace = keeper is not None
+    if keeper is None:
+        keeper = os.fork()
+    if keeper == 0:
+        try:
+            _close_all_but(channel, output, status, lifeline)
+            _keep(server.work, start, channel, output, status, lifeline, in_namespace=in_namespace)
+        finally:
+            os._exit(0)
+    server.keepers[keeper] = start.worker
+
+
+def _keep(
+    work: Work, start: Start, channel: int, output: int, status: int, lifeline: int, *, in_namespace: bool
+) -> None:
+    """The keeper's life. Never returns to the server's code: its caller exits."""
+    os.setsid()  # no signal meant for the parent's terminal or group arrives here
+    confinement.adopt_orphans()
+    worker = os.fork()
+    if worker == 0:
+        try:
+            for descriptor in (status, lifeline):
+                os.close(descriptor)
+            _become_worker(start, output)
+            work(socket.socket(fileno=channel), start.job)
+        except BaseException as error:
+            with contextlib.suppress(BaseException):
+                sys.stderr.write(f"{type(error).__name__}: {error}\n")
+                sys.stderr.flush()
+        finally:
+            os._exit(UNANSWERED)  # after an answer nobody asks for the status
+    os.close(channel)
+    os.close(output)
+    ending = _watch(worker, lifeline, start.memory_bytes)
+    _end_descendants(in_namespace=in_namespace)
+    with contextlib.suppress(OSError):
+        os.write(status, ending.model_dump_json().encode())
+    os.close(status)
+    shutil.rmtree(start.scratch, ignore_errors=True)
+
+
+def _become_worker(start: Start, output: int) -> None:
+    os.setsid()
+    os.chdir(start.scratch)
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(nowhere)
+    os.close(output)
+    os.environ.update(HOME=start.scratch, TMPDIR=start.scratch)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    confinement.confine(memory_bytes=start.memory_bytes)
+
+
+def _watch(worker: int, lifeline: int, memory_bytes: int) -> Ending:
+    """Waits until the worker ends, stops, exceeds a limit, or is no longer wanted."""
+    descriptor = os.pidfd_open(worker)
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    poll.register(lifeline, select.POLLIN | select.POLLHUP)
+    me = int(os.readlink("/proc/self"))
+    baseline, _ = confinement.usage(me)
+    looks = 0
+    while True:
+        if any(ready == lifeline for ready, _ in poll.poll(_LOOK_SECONDS * 1000)):
+            return Ending(kind="asked", value=0)
+        while True:
+            ended, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+            if ended == 0:
+                break
+            if ended == worker:
+                return _ending(status)
+        looks += 1
+        if looks % _COUNT_EVERY == 0:
+            used = [confinement.usage(pid) for pid in confinement.descendants(me)]
+            if (tasks := sum(threads for _, threads in used)) > MAX_TASKS:
+                return Ending(kind="processes", value=tasks)
+            # What a child shares with us was allocated before any candidate came.
+            if (memory := sum(max(0, private - baseline) for private, _ in used)) > memory_bytes:
+                return Ending(kind="memory", value=memory)
+
+
+def _ending(status: int) -> Ending:
+    if os.WIFSTOPPED(status):
+        return Ending(kind="stopped", value=os.WSTOPSIG(status))
+    if os.WIFSIGNALED(status):
+        return Ending(kind="signalled", value=os.WTERMSIG(status))
+    return Ending(kind="exited", value=os.WEXITSTATUS(status))
+
+
+def _end_descendants(*, in_namespace: bool) -> None:
+    """Kills whatever is below this process until nothing is left."""
+    deadline = time.monotonic() + _GONE_SECONDS
+    while time.monotonic() < deadline:
+        if in_namespace:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)  # everything in the namespace but its process 1, which we are
+        else:
+            for pid in confinement.descendants(os.getpid()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.001)
+
+
+def _kill(server: _Server, worker: int) -> None:
+    for keeper, number in server.keepers.items():
+        if number == worker:
+            os.kill(keeper, signal.SIGKILL)  # ours and not yet reaped, so the number is still its own
+
+
+def _reap(server: _Server) -> None:
+    """Forgets keepers that ended; kills orphans of a keeper that was itself killed."""
+    try:
+        while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
+            server.keepers.pop(pid, None)
+    except ChildProcessError:
+        return
+    if not server.namespaces:
+        me = os.getpid()
+        with contextlib.suppress(OSError):
+            with open(f"/proc/self/task/{me}/children") as file:
+                children = [int(pid) for pid in file.read().split()]
+            for pid in children:
+                if pid not in server.keepers:
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _end_all(server: _Server) -> None:
+    """Every lifeline closed with the parent; waits for the keepers, then kills what is left."""
+    deadline = time.monotonic() + _GONE_SECONDS
+    while server.keepers and time.monotonic() < deadline:
+        _reap(server)
+        time.sleep(0.005)
+    for keeper in server.keepers:
+        os.kill(keeper, signal.SIGKILL)
+    _end_descendants(in_namespace=False)
+
+
+def _namespaces_allowed() -> bool:
+    child = confinement.fork_into_namespace()
+    if child == 0:
+        os._exit(0)
+    if child is None:
+        return False
+    os.waitpid(child, 0)
+    return True
+
+
+def _try(warm: Callable[[], None]) -> str | None:
+    try:
+        warm()
+    except Exception as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000]
+    return None
+
+
+def _threads_left() -> str | None:
+    count = len(os.listdir("/proc/self/task"))
+    return None if count == 1 else f"warming up left {count - 1} threads, and a fork would lose them"
+
+
+def _close_all_but(*keep: int) -> None:
+    open_now = [int(name) for name in os.listdir("/proc/self/fd")]
+    for descriptor in open_now:
+        if descriptor > 2 and descriptor not in keep:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)

@@ -1,0 +1,358 @@
+"""The worker: the only process that ever loads candidate code.
+
+    python -m kernelevo.worker BACKEND CONTROL_FD SETTINGS     the fork server, started by devices/session.py
+
+BACKEND names the worker's half of a device, "module:Class", and SETTINGS its keyword arguments as JSON. A worker
+takes CallRequest frames on its channel and answers each with one CallReply: what the entry point returned, what its
+inputs are afterwards, and what was noticed. It knows no expected output and decides nothing; the parent believes
+only the bytes. How it is confined is devices/confinement.py; what happens when it dies is the parent's to see.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.machinery
+import importlib.util
+import json
+import re
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from kernelevo.devices import forkserver
+from kernelevo.devices.wire import (
+    MAX_FINDINGS,
+    MAX_LAUNCHES,
+    MAX_TEXT,
+    CallReply,
+    CallRequest,
+    FindingMessage,
+    FrameError,
+    FrameReader,
+    Hello,
+    Job,
+    LaunchMessage,
+    TensorHeader,
+    frame,
+    header_of,
+    tensors_from,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+Verdict = Literal["passed", "crashed", "timed out", "unsupported"]
+
+
+@dataclass(slots=True)
+class Effects:
+    """What the device saw of one call."""
+
+    verdict: Verdict = "passed"  # "passed": nothing against it
+    reason: str | None = None
+    findings: list[FindingMessage] = field(default_factory=list)
+    launches: list[LaunchMessage] = field(default_factory=list)
+
+
+class Backend(Protocol):
+    """The worker's half of a device. `warm` runs in the fork server, the rest in a worker."""
+
+    device_type: str  # of the tensors that a candidate is given and must return: "cuda"
+
+    def warm(self) -> None:
+        """Loads what every worker needs. Leaves no threads, and nothing that a fork would break."""
+
+    def prepare(self, job: Job) -> None:
+        """Before the candidate's extension is imported; may raise RefusedError."""
+
+    def begin(self, *, poison: int, sample_blocks: int | None, timeout_seconds: float) -> None:
+        """Before each call and its inputs: fills fresh memory with `poison`, forgets earlier launches."""
+
+    def empty_strided(self, shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """Fresh device memory."""
+
+    def end(self, error: BaseException | None) -> Effects:
+        """After each call: waits for the device; `error` is what the entry point raised."""
+
+
+class RefusedError(Exception):
+    """The backend cannot run this build; the message says why."""
+
+    def __init__(self, verdict: Verdict, reason: str) -> None:
+        super().__init__(reason)
+        self.verdict: Verdict = verdict
+        self.reason = reason
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The fork server; returns when the parent has gone."""
+    name, descriptor, settings = arguments
+    module, _, class_name = name.partition(":")
+    backend: Backend = getattr(importlib.import_module(module), class_name)(**json.loads(settings))
+
+    def warm() -> None:
+        import torch
+
+        torch.zeros(2, 2).add_(1).contiguous().view(torch.uint8).numpy()  # what the first call would load lazily
+        backend.warm()
+
+    control = socket.socket(fileno=int(descriptor))
+    control.set_inheritable(False)
+    forkserver.serve(control, warm=warm, work=lambda channel, job: work(channel, job, backend))
+
+
+def work(channel: socket.socket, job: Job, backend: Backend) -> None:
+    """Answers calls until the parent closes the channel."""
+    channel.setblocking(True)
+    _send(channel, frame(Hello()))
+    candidate = _Candidate(job, backend)
+    while (request := _receive(channel)) is not None:
+        _send(channel, candidate.call(*request))
+
+
+class _Candidate:
+    """One loaded extension and what must be remembered between its calls."""
+
+    def __init__(self, job: Job, backend: Backend) -> None:
+        self._job = job
+        self._backend = backend
+        self._function: Callable[..., Any] | None = None
+        self._earlier: list[tuple[torch.Tensor, torch.Tensor]] = []  # outputs of the last call and what they held
+
+    def call(self, request: CallRequest, values: Sequence[torch.Tensor]) -> list[memoryview]:
+        """One call, from dense CPU tensors to the pieces of its reply."""
+        import torch
+
+        inputs: list[Any] = []
+        result: Any = None
+        error: BaseException | None = None
+        refusal: RefusedError | None = None
+        state = _global_state()
+        self._backend.begin(
+            poison=request.poison, sample_blocks=request.sample_blocks, timeout_seconds=request.timeout_seconds
+        )
+        dense = iter(values)
+        for value in request.values:
+            if isinstance(value, TensorHeader):
+                tensor = self._backend.empty_strided(value.shape, value.strides, getattr(torch, value.dtype))
+                inputs.append(tensor.copy_(next(dense)))
+            else:
+                inputs.append(value)
+        try:
+            if self._function is None:
+                self._backend.prepare(self._job)
+                self._function = _entry_of(self._job)
+            result = self._function(*inputs)
+        except RefusedError as refused:
+            refusal = refused
+        except BaseException as raised:
+            error = raised
+        effects = self._backend.end(error)
+        if refusal is not None:
+            effects.verdict, effects.reason = refusal.verdict, refusal.reason
+        elif error is not None and effects.verdict == "passed":
+            effects.verdict, effects.reason = "crashed", _in_words(error, self._job.entry)
+        tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
+        outputs = self._outputs(result, tensors, effects) if error is None and refusal is None else []
+        effects.findings += _changed_state(state)
+        return self._reply(request, effects, outputs, tensors)
+
+    def _outputs(self, result: Any, inputs: Sequence[torch.Tensor], effects: Effects) -> list[torch.Tensor]:
+        """The returned tensors, when they all are tensors that can be carried; says what is wrong with them."""
+        import torch
+
+        findings = effects.findings
+        outputs = list(result) if isinstance(result, tuple | list) else [result]
+        for index, output in enumerate(outputs):
+            if (problem := self._problem(output)) is not None:
+                findings.append(FindingMessage(kind="not a tensor", text=f"output {index} is {problem}"))
+        if any(finding.kind == "not a tensor" for finding in findings):
+            self._earlier = []
+            return []
+        for index, output in enumerate(outputs):
+            if output.device.type != self._backend.device_type:
+                text = f"output {index} is on {output.device}, not on {self._backend.device_type}"
+                findings.append(FindingMessage(kind="wrong device", text=text))
+            if output.requires_grad:
+                findings.append(FindingMessage(kind="requires grad", text=f"output {index} requires grad"))
+            for number, tensor in enumerate(inputs):
+                if _share_memory(output, tensor):
+                    text = f"output {index} shares memory with tensor input {number}"
+                    findings.append(FindingMessage(kind="aliases input", text=text))
+            for other in range(index):
+                if _share_memory(output, outputs[other]):
+                    text = f"outputs {other} and {index} share memory"
+                    findings.append(FindingMessage(kind="outputs share memory", text=text))
+            if any(_share_memory(output, earlier) for earlier, _ in self._earlier):
+                text = f"output {index} shares memory with an output of the call before"
+                findings.append(FindingMessage(kind="reuses output", text=text))
+        for earlier, held in self._earlier:
+            if not torch.equal(_as_bytes(earlier), held):
+                text = "an output of the call before was changed by this call"
+                findings.append(FindingMessage(kind="earlier output changed", text=text))
+                break
+        self._earlier = [(output, _as_bytes(output)) for output in outputs]
+        return outputs
+
+    def _problem(self, output: Any) -> str | None:
+        import torch
+
+        if type(output) is not torch.Tensor:
+            return "None" if output is None else f"a {type(output).__module__}.{type(output).__qualname__}"
+        if output.layout is not torch.strided or output.is_quantized or output.is_meta:
+            return f"a {output.layout} tensor on {output.device}, which holds no plain memory"
+        try:
+            header_of(output)
+        except FrameError as error:
+            return f"a tensor whose {error}"
+        return None
+
+    def _reply(
+        self, request: CallRequest, effects: Effects, outputs: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]
+    ) -> list[memoryview]:
+        after = iter(inputs)
+        reply = CallReply(
+            nonce=request.nonce,
+            outcome=effects.verdict,
+            reason=None if effects.reason is None else effects.reason[:MAX_TEXT],
+            outputs=tuple(header_of(output) for output in outputs),
+            inputs_after=tuple(
+                header_of(next(after)) if isinstance(value, TensorHeader) else None for value in request.values
+            ),
+            findings=tuple(effects.findings[:MAX_FINDINGS]),
+            launches=tuple(effects.launches[:MAX_LAUNCHES]),
+        )
+        return frame(reply, [tensor.detach().cpu() for tensor in (*outputs, *inputs)])
+
+
+def _entry_of(job: Job) -> Callable[..., Any]:
+    """Imports the extension and gives its entry point; raises RefusedError with a reason for a person."""
+    module = _import(Path(job.artifact))
+    function = getattr(module, job.entry, None)
+    if not callable(function):
+        names = sorted(name for name in vars(module) if not name.startswith("__"))
+        exported = f"it exports {', '.join(names)}" if names else "it exports nothing"
+        raise RefusedError("crashed", f"the module has no function {job.entry!r}; {exported}")
+    entry: Callable[..., Any] = function
+    return entry
+
+
+def _import(artifact: Path) -> ModuleType:
+    name = artifact.name.partition(".")[0]
+    try:
+        loader = importlib.machinery.ExtensionFileLoader(name, str(artifact))
+        spec = importlib.util.spec_from_file_location(name, artifact, loader=loader)
+        assert spec is not None
+        module = importlib.util.module_from_spec(spec)
+        loader.exec_module(module)
+    except ImportError as error:
+        raise RefusedError("crashed", _import_problem(str(error))) from None
+    return module
+
+
+def _import_problem(text: str) -> str:
+    if match := re.search(r"undefined symbol: (\w+)", text):
+        return f"cannot be loaded: undefined symbol {_demangled(match[1])}"
+    if match := re.search(r"does not define module export function \(PyInit_(\w+)\)", text):
+        return "cannot be loaded: the source has no PYBIND11_MODULE(TORCH_EXTENSION_NAME, m)"
+    return f"cannot be loaded: {text}"
+
+
+def _demangled(symbol: str) -> str:
+    """The C++ name of a symbol, or the symbol."""
+    try:
+        demangle = ctypes.CDLL("libstdc++.so.6").__cxa_demangle
+    except (OSError, AttributeError):
+        return symbol
+    demangle.restype = ctypes.c_void_p
+    status = ctypes.c_int()
+    text = demangle(symbol.encode(), None, None, ctypes.byref(status))
+    return ctypes.string_at(text).decode(errors="replace") if text and status.value == 0 else symbol
+
+
+def _in_words(error: BaseException, entry: str) -> str:
+    """What the entry point raised."""
+    text = str(error)
+    if isinstance(error, TypeError) and "incompatible function arguments" in text:
+        signatures = re.findall(r"^\s+\d+\. (.*)$", text, re.MULTILINE)
+        invoked = text.partition("Invoked with:")[2]
+        given = "; it was called with " + _kinds(invoked) if invoked else ""
+        return f"{entry} does not take these arguments: it is {' or '.join(signatures)}{given}"
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return f"raised {type(error).__name__}: {first}" if first else f"raised {type(error).__name__}"
+
+
+def _kinds(invoked: str) -> str:
+    """pybind11 prints whole tensors; the number of arguments is what a reader needs."""
+    tensors = invoked.count("tensor(")
+    rest = re.sub(r"tensor\((?:[^()]|\([^()]*\))*\)", "", invoked)
+    scalars = [part.strip() for part in rest.split(",") if part.strip()]
+    words = [f"{tensors} tensor{'s' * (tensors != 1)}", *scalars]
+    return ", ".join(words)
+
+
+def _share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
+    first, second = a.untyped_storage(), b.untyped_storage()
+    if not first.nbytes() or not second.nbytes():
+        return False
+    start, other = first.data_ptr(), second.data_ptr()
+    return start < other + second.nbytes() and other < start + first.nbytes()
+
+
+def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of what a tensor holds, on the CPU; equal even where it holds NaN."""
+    import torch
+
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).clone()
+
+
+def _global_state() -> dict[str, object]:
+    """Settings of torch that a candidate must leave as they are."""
+    import torch
+
+    return {
+        "grad mode": torch.is_grad_enabled(),
+        "default dtype": torch.get_default_dtype(),
+        "number of threads": torch.get_num_threads(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "float32 matmul precision": torch.get_float32_matmul_precision(),
+        "TF32 in matmul": torch.backends.cuda.matmul.allow_tf32,
+        "TF32 in cuDNN": torch.backends.cudnn.allow_tf32,
+        "cuDNN": torch.backends.cudnn.enabled,
+    }
+
+
+def _changed_state(before: dict[str, object]) -> list[FindingMessage]:
+    after = _global_state()
+    return [
+        FindingMessage(kind="global state changed", text=f"{name}: {before[name]} became {after[name]}")
+        for name in before
+        if before[name] != after[name]
+    ]
+
+
+def _receive(channel: socket.socket) -> tuple[CallRequest, list[torch.Tensor]] | None:
+    """The next request and its tensors, or None when the parent has gone. The parent may be believed."""
+    reader = FrameReader(CallRequest, limit_bytes=sys.maxsize)
+    while not reader.complete:
+        count = channel.recv_into(reader.room())
+        if count == 0:
+            return None
+        reader.took(count)
+    request = reader.message
+    assert isinstance(request, CallRequest)
+    return request, tensors_from(request.tensors, reader.payload)
+
+
+def _send(channel: socket.socket, pieces: Sequence[memoryview]) -> None:
+    for piece in pieces:
+        channel.sendall(piece)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
