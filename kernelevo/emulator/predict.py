@@ -107,10 +107,10 @@ def occupancy(gpu: Gpu, *, threads: int, resources: Resources) -> Occupancy:
     unit = int(gpu["register_granularity"])
     warp_registers = math.ceil(max(resources.registers, 1) * WARP / unit) * unit
     limits = {
-        "registers": int(gpu["registers"]) // warp_registers // warps,
-        "shared memory": int(gpu["shared_bytes"] // (resources.shared_bytes + gpu["shared_bytes_reserved"])),
         "threads": int(gpu["threads"]) // (warps * WARP),
         "blocks": int(gpu["blocks"]),
+        "registers": int(gpu["registers"]) // warp_registers // warps,
+        "shared memory": int(gpu["shared_bytes"] // (resources.shared_bytes + gpu["shared_bytes_reserved"])),
     }
     limit = min(limits, key=lambda name: limits[name])
     blocks = max(limits[limit], 1)

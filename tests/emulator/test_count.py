@@ -1,0 +1,104 @@
+"""Events to counters: costs of basic blocks, dependent paths, scaling to the whole grid."""
+
+from __future__ import annotations
+
+import pytest
+
+from kernelevo.emulator.count import Access, Events, Footprint, block_cost, block_flops, count, longest_path
+from kernelevo.emulator.instruction import Address, Instruction, Operand, Position, Register, Vector
+
+HERE = Position("test.ptx", 1, 1)
+
+
+def instruction(form: str, *operands: Operand) -> Instruction:
+    """From a dotted form with its last part the type, for example "ld.global.f32"."""
+    opcode, *modifiers, kind = form.split(".")
+    return Instruction(opcode, tuple(modifiers), (kind,), operands, None, False, HERE, None)
+
+
+def r(name: str) -> Register:
+    return Register(f"%{name}")
+
+
+def at(name: str) -> Address:
+    return Address(r(name), 0)
+
+
+LOAD = instruction("ld.global.f32", r("f1"), at("rd1"))
+OTHER_LOAD = instruction("ld.global.f32", r("f2"), at("rd2"))
+FMA = instruction("fma.rn.f32", r("f3"), r("f1"), r("f2"), r("f3"))
+EXP = instruction("ex2.approx.ftz.f32", r("f4"), r("f3"))
+STORE = instruction("st.global.f32", at("rd1"), r("f4"))
+WIDE = instruction("add.s64", r("rd1"), r("rd1"), r("rd2"))
+
+
+def test_instructions_are_counted_by_the_pipe_that_runs_them() -> None:
+    cost = block_cost([LOAD, OTHER_LOAD, FMA, EXP, STORE, WIDE])
+    assert cost["memory_instructions"] == 3
+    assert cost["fp32_instructions"] == 1
+    assert cost["special_instructions"] == 1
+    assert cost["int_instructions"] == 2  # a 64-bit add is two 32-bit ones
+    assert cost["warp_instructions"] == 7
+
+
+def test_an_fma_is_two_flops_and_a_packed_add_is_two() -> None:
+    assert block_flops([FMA, LOAD, WIDE, instruction("add.f16x2", r("a"), r("b"), r("c"))]) == 4
+
+
+def test_loads_of_one_block_overlap_unless_one_feeds_the_other() -> None:
+    assert longest_path([LOAD, OTHER_LOAD, FMA])["load"] == 1
+    chased = instruction("ld.global.u64", r("rd2"), at("rd1"))
+    assert longest_path([chased, OTHER_LOAD, FMA]) == {"load": 2, "arithmetic": 1}
+
+
+def test_a_vector_load_feeds_all_its_elements() -> None:
+    wide = instruction("ld.global.v2.f32", Vector((r("f1"), r("f2"))), at("rd1"))
+    assert longest_path([wide, FMA, EXP]) == {"load": 1, "arithmetic": 1, "special": 1}
+
+
+def events(accesses: list[Access], footprints: list[Footprint]) -> Events:
+    """Two of eight blocks ran, four warps each; one basic block, executed once by each warp with all lanes."""
+    return Events(
+        grid_blocks=8,
+        ran_blocks=2,
+        warps_per_block=4,
+        executions=[8],
+        lanes=[256],
+        accesses=accesses,
+        footprints=footprints,
+        block_read_sectors=32,
+    )
+
+
+def test_counts_of_sampled_blocks_are_scaled_to_the_grid() -> None:
+    access = Access(
+        space="global",
+        reads=True,
+        writes=False,
+        bytes=4,
+        source_line=3,
+        requests=8,
+        lanes=256,
+        sectors=32,
+        wavefronts=0,
+        ideal_wavefronts=0,
+        serial=0,
+    )
+    counters = count([[LOAD, FMA]], events([access], []))
+    assert counters["warps"] == 32
+    assert counters["fp32_instructions"] == 32
+    assert counters["global_read_sectors"] == 128
+    assert counters["global_bytes"] == 256 * 4 * 4
+    assert counters["flops"] == 256 * 2 * 4
+
+
+@pytest.mark.parametrize(
+    ("footprint", "unique_bytes"),
+    [
+        (Footprint(bytes=4096, read_once=16, read_shared=0, written=0), 16 * 4 * 32),  # each block its own part
+        (Footprint(bytes=4096, read_once=0, read_shared=16, written=0), 16 * 32),  # all blocks the same part
+        (Footprint(bytes=1024, read_once=16, read_shared=0, written=0), 1024 + 32),  # never more than there is
+    ],
+)
+def test_distinct_bytes_are_extrapolated_by_who_shares_them(footprint: Footprint, unique_bytes: int) -> None:
+    assert count([[LOAD]], events([], [footprint]))["unique_read_bytes"] == unique_bytes
