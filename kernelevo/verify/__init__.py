@@ -1,0 +1,14 @@
+"""Verification: does a build compute its task? Takes a build, a device and cases; gives a Verdict, with reasons.
+
+    verify(task, build, device, cases=..., entropy=...)   # the verdict: integrity, shapes, values    (verdict.py)
+    oracle_of(task)                                       # expected outputs, kept between candidates (oracle.py)
+    check_task(task)                                      # can this task tell wrong from right?      (teeth.py)
+
+The rule for values, with its reasons, is in rule.py. Times are for measure/; nothing here loads candidate code.
+"""
+
+from kernelevo.verify.oracle import Oracle, oracle_of
+from kernelevo.verify.teeth import check_task
+from kernelevo.verify.verdict import verify
+
+__all__ = ["Oracle", "check_task", "oracle_of", "verify"]

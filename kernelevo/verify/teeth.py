@@ -1,0 +1,130 @@
+"""Whether a task can tell wrong from right. Takes a task, gives findings; runs the reference alone, on the CPU.
+
+Teeth: what a wrong kernel typically returns is put in place of the outputs, and the error rule must reject it on at
+least one TEST case: zeros, the mean, the right values in another order, half-precision arithmetic, the last tile left
+at zero. Degenerate: outputs that do not depend on an input, that hardly vary, or that are largely infinite or NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from kernelevo.records import Case, Finding, Purpose, Task
+from kernelevo.verify.oracle import Expected, compute_expected, run_reference
+from kernelevo.verify.rule import compare
+
+Outputs = tuple[torch.Tensor, ...]
+
+
+def check_task(task: Task) -> tuple[Finding, ...]:
+    """What is wrong with the task; empty when every fake is caught and the outputs depend on every input.
+
+    Raises TaskError when the reference fails on a declared case.
+    """
+    cases = [(case, compute_expected(task, case)) for case in task.cases if case.purpose is Purpose.TEST]
+    return (*_toothless(task, cases), *_degenerate(task, cases))
+
+
+def fakes(task: Task, expected: Expected) -> Iterator[tuple[str, Outputs]]:
+    """Named outputs of kernels that are wrong, in the reference's shapes and dtypes."""
+    right = expected.reference
+    yield "zeros", tuple(torch.zeros_like(output) for output in right)
+    yield "the mean", tuple(_mean(output) for output in right)
+    yield "shuffled values", tuple(_shuffled(output) for output in right)
+    yield "last tile missing", tuple(_without_last_tile(output) for output in right)
+    for dtype in _lower(right):
+        halved = tuple(_as(value, dtype) for value in expected.inputs)
+        outputs = run_reference(task, halved)
+        yield (
+            f"{str(dtype).removeprefix('torch.')} arithmetic",
+            tuple(output.to(model.dtype) for output, model in zip(outputs, right, strict=True)),
+        )
+
+
+def _toothless(task: Task, cases: Sequence[tuple[Case, Expected]]) -> Iterator[Finding]:
+    caught: dict[str, bool] = {}
+    for _, expected in cases:
+        for name, outputs in fakes(task, expected):
+            if not caught.setdefault(name, False):
+                caught[name] = not _accepts(task, outputs, expected)
+    for name, was_caught in caught.items():
+        if not was_caught:
+            yield Finding(kind="no teeth", text=f"outputs that are {name} pass every TEST case")
+
+
+def _degenerate(task: Task, cases: Sequence[tuple[Case, Expected]]) -> Iterator[Finding]:
+    dead = set(range(len(cases[0][1].inputs)))
+    flat, special = True, 0.0
+    for _, expected in cases:
+        for number in list(dead):
+            changed = _with_changed(expected.inputs, number)
+            if changed is None or not _accepts(task, run_reference(task, changed), expected):
+                dead.discard(number)
+        for output in expected.oracle:
+            values = output.to(torch.float64)
+            finite = values[torch.isfinite(values)]
+            special = max(special, 1.0 - finite.numel() / max(values.numel(), 1))
+            if finite.numel() < 2 or float(finite.std()) > 1e-3 * float(finite.abs().max()):
+                flat = False
+    for number in sorted(dead):
+        yield Finding(kind="degenerate", text=f"the outputs do not depend on input {number}")
+    if flat:
+        yield Finding(kind="degenerate", text="every output is nearly constant: its mean would do")
+    if special > 0.01:
+        yield Finding(kind="degenerate", text=f"up to {special:.0%} of an output is infinite or NaN")
+
+
+def _accepts(task: Task, outputs: Outputs, expected: Expected) -> bool:
+    if any(output.shape != model.shape for output, model in zip(outputs, expected.reference, strict=True)):
+        return False
+    if task.compare is not None:
+        return task.compare(outputs, expected.oracle) is None
+    rows = zip(outputs, expected.oracle, expected.reference, expected.allowed, strict=True)
+    return all(compare(*row).accepted for row in rows)
+
+
+def _with_changed(inputs: tuple[Any, ...], number: int) -> tuple[Any, ...] | None:
+    """The inputs with one of them changed throughout; None when it cannot be changed without leaving its domain."""
+    value = inputs[number]
+    if not isinstance(value, torch.Tensor):
+        changed: Any = value * 3 + 1 if isinstance(value, float) else None
+    elif value.dtype.is_floating_point:
+        changed = value.flip(0) * 0.5 + 0.25 if value.dim() else value * 0.5 + 0.25
+    else:
+        changed = value.roll(1) if value.numel() > 1 else None
+    return None if changed is None else (*inputs[:number], changed, *inputs[number + 1 :])
+
+
+def _mean(output: torch.Tensor) -> torch.Tensor:
+    if not output.dtype.is_floating_point:
+        return torch.zeros_like(output)
+    # An output with one element is its own mean; the scale of its values stands for what a statistic would guess.
+    guess = output.double().mean() if output.numel() > 1 else output.double() * 0.99
+    return torch.full_like(output, float(guess))
+
+
+def _shuffled(output: torch.Tensor) -> torch.Tensor:
+    """The values moved on by one place, last to first; a single value takes the other sign."""
+    if output.numel() < 2:
+        return -output if output.dtype.is_floating_point else output + 1
+    return output.flatten().roll(1).reshape(output.shape)
+
+
+def _without_last_tile(output: torch.Tensor) -> torch.Tensor:
+    """Zeros in the last tile of up to 32 elements, at most half of the output."""
+    flat = output.flatten().clone()
+    flat[flat.numel() - max(1, min(32, flat.numel() // 2)) :] = 0
+    return flat.reshape(output.shape)
+
+
+def _lower(outputs: Outputs) -> tuple[torch.dtype, ...]:
+    """Dtypes in which an output's arithmetic would be a cheat."""
+    widest = max((torch.finfo(o.dtype).bits for o in outputs if o.dtype.is_floating_point), default=0)
+    return (torch.float16, torch.bfloat16) if widest == 32 else ()
+
+
+def _as(value: Any, dtype: torch.dtype) -> Any:
+    return value.to(dtype) if isinstance(value, torch.Tensor) and value.dtype.is_floating_point else value
