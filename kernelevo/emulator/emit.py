@@ -133,12 +133,27 @@ class Emitter:
         if isinstance(scalar, ir.Constant):
             return Splat(scalar, self.lanes)
         one = self.builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.IntType(32)(0))
-        zeros = Splat(ir.IntType(32)(0), self.lanes)
+        zeros = self.vector(ir.IntType(32), [0] * self.lanes)
         return self.builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
 
     def vector(self, element: ir.Type, values: Sequence[int]) -> ir.Constant:
         """A constant <n x element> with one integer per lane, whatever this emitter's width."""
         return ir.Constant(ir.VectorType(element, len(values)), list(values))
+
+    def known(self, value: ir.Value) -> int | None:
+        """The integer every lane holds when `value` is a constant of one value, as when the operand is a literal."""
+        if isinstance(value, Splat):
+            value = value.constant
+        if isinstance(value, ir.Constant) and isinstance(value.constant, int):
+            return value.constant & ((1 << value.type.width) - 1)
+        return None
+
+    def stack_slot(self, value: ir.Value) -> ir.Value:
+        """A pointer to a copy of a vector in the frame, to read lanes that are only known at run time."""
+        with self.builder.goto_entry_block():
+            slot = self.builder.alloca(value.type)
+        self.builder.store(value, slot)
+        return slot
 
     # --- casts
 
@@ -149,8 +164,12 @@ class Emitter:
     def bitcast(self, value: ir.Value, target: ir.Type) -> ir.Value:
         return value if value.type == target else self.builder.bitcast(value, target)
 
-    def coerce(self, value: ir.Value, ptx_type: str) -> ir.Value:
-        """A register's value as an operand of `ptx_type`: the same bits, cut or zero-extended where sizes differ."""
+    def coerce(self, value: ir.Value, ptx_type: str, *, signed: bool = False) -> ir.Value:
+        """The same bits as `ptx_type`, cut where it is smaller; where it is larger, zero- or sign-extended.
+
+        For operands in registers of another type, and for results in registers wider than the type: PTX extends an
+        s8 result in a 32-bit register by its sign.
+        """
         target = element_type(ptx_type)
         own = self.element_of(value)
         if own == target:
@@ -158,7 +177,7 @@ class Emitter:
         have, want = _width(own), _width(target)
         if not isinstance(own, ir.IntType):
             value = self.bitcast(value, self.shape(ir.IntType(have)))
-        value = self.resize(value, want, signed=False)
+        value = self.resize(value, want, signed=signed)
         return self.bitcast(value, self.shape(target))
 
     def resize(self, value: ir.Value, width: int, *, signed: bool) -> ir.Value:
@@ -204,6 +223,11 @@ class Emitter:
 
     def is_nan(self, value: ir.Value) -> ir.Value:
         return self.builder.fcmp_unordered("uno", value, value)
+
+    def class_test(self, value: ir.Value, classes: int) -> ir.Value:
+        """llvm.is.fpclass: bits from 0 are sNaN qNaN -inf -normal -subnormal -0 +0 +subnormal +normal +inf."""
+        result = self.type_of("pred")
+        return self.call(f"llvm.is.fpclass.{mangle(value.type)}", result, value, ir.IntType(32)(classes))
 
     def abs(self, value: ir.Value) -> ir.Value:
         return self.intrinsic("llvm.fabs", value.type, value)

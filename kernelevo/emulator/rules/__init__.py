@@ -16,11 +16,11 @@ from collections import defaultdict
 from itertools import chain
 
 from kernelevo.emulator.instruction import Instruction
-from kernelevo.emulator.rules import bits, compare, convert, floating, integer
+from kernelevo.emulator.rules import approximate, bits, compare, convert, floating, integer, warp
 from kernelevo.emulator.rules.row import Row
 
 TABLE: tuple[Row, ...] = tuple(
-    chain(bits.ROWS, integer.ROWS, floating.ROWS, compare.ROWS, convert.ROWS)
+    chain(bits.ROWS, integer.ROWS, floating.ROWS, approximate.ROWS, compare.ROWS, convert.ROWS, warp.ROWS)
 )
 
 _BY_OPCODE: dict[str, list[Row]] = defaultdict(list)
