@@ -1,4 +1,4 @@
-"""`kernelevo tasks list|show|new`."""
+"""`kernelevo tasks list|show|check|new`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ def register(app: typer.Typer) -> None:
 @group.command("list")
 def list_() -> None:
     """One line per task."""
-    from kernelevo.tasks import list_tasks, load_task
+    from kernelevo.tasks import list_tasks
 
-    root = read_settings().tasks
-    tasks = [load_task(name, root=root) for name in list_tasks(root)]
-    table = [[t.name, t.title, str(sum(c.purpose is Purpose.TEST for c in t.cases)), t.signature] for t in tasks]
-    console.print(rows("", ["task", "what", "cases", "called as"], table, right=[2]))
+    tasks = list_tasks(read_settings().tasks)
+    table = [[t.name, t.problem or t.title, str(t.test_sizes), t.signature] for t in tasks]
+    console.print(rows("", ["task", "what", "sizes", "called as"], table, right=[2]))
 
 
 @group.command()
@@ -51,6 +50,21 @@ def show(name: Annotated[str, typer.Argument(help="a task's name, or the path of
         console.print()
         console.print(task.seed_source, markup=False)
     console.print(f"next: kernelevo evolve {task.name}")
+
+
+@group.command()
+def check(name: Annotated[str, typer.Argument(help="a task's name, or the path of its folder")]) -> None:
+    """Proves that a task can tell wrong from right: zeros, shuffled or half-precision outputs must be rejected."""
+    from kernelevo.tasks import load_task
+    from kernelevo.verify import check_task
+
+    task = load_task(name, root=read_settings().tasks)
+    findings = check_task(task)
+    for finding in findings:
+        console.print(f"{finding.kind}: {finding.text}")
+    if findings:
+        raise typer.Exit(1)
+    console.print(f"{task.name}: every fake is rejected, and the outputs depend on every input")
 
 
 @group.command()

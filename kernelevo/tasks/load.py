@@ -74,8 +74,9 @@ class TaskSummary:
     """One line of a listing."""
 
     name: str
-    title: str  # "" when the file cannot be read
-    entry: str
+    title: str  # "" when the file cannot be read, as for the next two
+    signature: str
+    test_sizes: int  # how many sizes every evaluation judges
     has_seed: bool
     folder: Path
     problem: str | None  # why the file cannot be used, or None; the reference is not run
@@ -94,7 +95,8 @@ def list_tasks(root: Path | None = None) -> tuple[TaskSummary, ...]:
             TaskSummary(
                 name=folder.name,
                 title=file.title if file else "",
-                entry=file.entry if file else "",
+                signature=file.signature if file else "",
+                test_sizes=len(file.test) if file else 0,
                 has_seed=(folder / "seed.cu").exists(),
                 folder=folder,
                 problem=problem,

@@ -129,7 +129,7 @@ def _in_float64(value: Any) -> Any:
 
 
 def _perturbed(value: Any, length: int, generator: torch.Generator) -> Any:
-    """Floating elements times 1 + d, |d| <= sqrt(length) units of roundoff of float32, at least one ulp of their own."""
+    """Floating elements times 1 + d; |d| <= sqrt(length) units of roundoff of float32, but at least one ulp."""
     if not (isinstance(value, torch.Tensor) and value.dtype.is_floating_point):
         return value
     amplitude = max(math.sqrt(length) * torch.finfo(torch.float32).eps / 2, torch.finfo(value.dtype).eps)

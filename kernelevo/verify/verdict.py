@@ -39,17 +39,17 @@ FIRST_POISON = 0xFF
 REPEAT_POISON = 0x7B
 OUTPUT_CHARACTERS = 16 << 10  # kept of what the candidate printed over all cases
 
-# Findings of a device that fail a candidate, whatever its values.
+# Findings of a device that fail a candidate, whatever its values. Other findings are told, not judged.
 FATAL = {
-    "aliasing": Outcome.CHEATING,
+    "aliases input": Outcome.CHEATING,
+    "reuses output": Outcome.CHEATING,
+    "earlier output changed": Outcome.CHEATING,
+    "global state changed": Outcome.CHEATING,
+    "outputs share memory": Outcome.WRONG,
     "overlapping output": Outcome.WRONG,
     "wrong device": Outcome.WRONG,
     "not a tensor": Outcome.WRONG,
-    "out of bounds": Outcome.WRONG,
-    "race": Outcome.WRONG,
-    "uninitialised read": Outcome.WRONG,
-    "bad barrier": Outcome.WRONG,
-    "launch failed": Outcome.WRONG,
+    "requires grad": Outcome.WRONG,
 }
 
 
