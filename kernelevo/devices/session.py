@@ -71,6 +71,10 @@ class ForkServer:
         self._ready: Ready | None = None
         self._launch()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def start(self, job: Job, *, memory_bytes: int) -> _Worker:
         """Asks for a worker and returns at once; raises WorkerError when there is no server to ask."""
         scratch = tempfile.mkdtemp(prefix="kernelevo-")

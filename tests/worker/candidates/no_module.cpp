@@ -1,0 +1,2 @@
+// A shared library without PyInit_no_module.
+int answer() { return 42; }

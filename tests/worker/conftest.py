@@ -1,0 +1,111 @@
+"""Extensions that misbehave, built once, and fork servers for them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sysconfig
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pybind11
+import pytest
+
+from kernelevo.devices.session import ForkServer, WorkerSession
+from kernelevo.devices.wire import Job
+
+HERE = Path(__file__).parent
+
+
+def compile_extension(source: Path, folder: Path) -> Path:
+    artifact = folder / f"{source.stem}.so"
+    includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_paths()['include']}"]
+    command = ["g++", "-std=c++20", "-O0", "-shared", "-fPIC", "-w", *includes, str(source), "-o", str(artifact)]
+    subprocess.run(command, check=True)
+    return artifact
+
+
+@pytest.fixture(scope="session")
+def extension(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Builds tests/worker/candidates/NAME.cpp, once."""
+    folder = tmp_path_factory.mktemp("extensions")
+    built: dict[str, Path] = {}
+
+    def build(name: str) -> Path:
+        if name not in built:
+            built[name] = compile_extension(HERE / "candidates" / f"{name}.cpp", folder)
+        return built[name]
+
+    return build
+
+
+@dataclass
+class Site:
+    """A fork server and how to find its processes."""
+
+    server: ForkServer
+    mark: str
+
+    def session(self, artifact: Path, *, timeout_seconds: float = 1.0, memory_bytes: int = 1 << 30) -> WorkerSession:
+        job = Job(artifact=str(artifact), ptx=None, entry="forward", object_cache=str(artifact.parent))
+        return WorkerSession(self.server, job, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes)
+
+    def processes(self) -> int:
+        """Live processes of the server, itself left out; children of a candidate keep its command line."""
+        return count_processes(self.mark) - 1
+
+    def wait_for_processes(self, number: int, seconds: float = 2.0) -> int:
+        deadline = time.monotonic() + seconds
+        while self.processes() != number and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self.processes()
+
+
+def count_processes(mark: str) -> int:
+    found = 0
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                found += mark.encode() in (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+    return found
+
+
+def start_site(**settings: object) -> Site:
+    mark = f"mark-{uuid.uuid4().hex}"
+    os.environ["PYTHONPATH"] = str(HERE)
+    try:
+        return Site(ForkServer("plain_backend:PlainBackend", {"mark": mark, **settings}), mark)
+    finally:
+        del os.environ["PYTHONPATH"]
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[Site]:
+    """A server with the strongest isolation that this machine allows."""
+    yield from opened(start_site())
+
+
+@pytest.fixture(scope="session")
+def bare_site() -> Iterator[Site]:
+    """A server that has to do without PID namespaces."""
+    site = start_site(namespaces=False)
+    assert site.server.wait().isolation == "process group and subreaper"
+    yield from opened(site)
+
+
+@pytest.fixture(params=["site", "bare_site"])
+def any_site(request: pytest.FixtureRequest) -> Site:
+    """Both, one after the other."""
+    site: Site = request.getfixturevalue(request.param)
+    return site
+
+
+def opened(site: Site) -> Iterator[Site]:
+    yield site
+    site.server.close()
+    assert count_processes(site.mark) == 0

@@ -1,0 +1,92 @@
+"""The fork server: when it starts, when it ends, and who notices."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import HERE, Site, count_processes, start_site
+
+from kernelevo.devices.session import ForkServer
+from kernelevo.errors import WorkerError
+from kernelevo.records import Outcome
+
+
+def number(behaviour: str) -> int:
+    from test_bad_candidates import number as index
+
+    return index(behaviour)
+
+
+def test_a_warm_server_gives_a_new_worker_in_a_fraction_of_a_second(
+    site: Site, extension: Callable[[str], Path]
+) -> None:
+    artifact = extension("behaviours")
+    x = torch.ones(4)
+    seconds = []
+    for _ in range(5):
+        started = time.monotonic()
+        with site.session(artifact) as session:
+            assert session.call([x, number("double")]).outcome is Outcome.PASSED
+        seconds.append(time.monotonic() - started)
+    assert min(seconds) < 0.2, seconds  # 20 ms on an idle machine
+
+
+def test_a_server_that_cannot_be_warmed_says_why(extension: Callable[[str], Path]) -> None:
+    os.environ["PYTHONPATH"] = str(HERE)
+    try:
+        server = ForkServer("plain_backend:BrokenBackend", {"mark": "broken"})
+    finally:
+        del os.environ["PYTHONPATH"]
+    with pytest.raises(WorkerError, match="the driver is from another age"):
+        server.wait()
+    server.close()
+
+
+def test_a_server_that_was_killed_is_a_worker_error_and_not_a_verdict(extension: Callable[[str], Path]) -> None:
+    site = start_site()
+    site.server.wait()
+    os.kill(site.server.pid, signal.SIGKILL)
+    with pytest.raises(WorkerError, match="kernelevo doctor"):
+        session = site.session(extension("behaviours"))
+        session.call([torch.ones(2), number("double")])
+    site.server.close()
+
+
+def test_nothing_survives_a_parent_that_is_killed(extension: Callable[[str], Path], tmp_path: Path) -> None:
+    mark = f"mark-orphan-{os.getpid()}"
+    script = textwrap.dedent(
+        f"""
+        import sys
+        import torch
+        from kernelevo.devices.session import ForkServer, WorkerSession
+        from kernelevo.devices.wire import Job
+        server = ForkServer("plain_backend:PlainBackend", {{"mark": {mark!r}}})
+        job = Job(artifact={str(extension("behaviours"))!r}, ptx=None, entry="forward", object_cache="")
+        session = WorkerSession(server, job, timeout_seconds=60, memory_bytes=1 << 30)
+        session.call([torch.ones(2), {number("leave a daemon and return")}])
+        print("ready", flush=True)
+        session.call([torch.ones(2), {number("loop for ever")}])
+        """
+    )
+    environment = os.environ | {"PYTHONPATH": str(HERE), "TMPDIR": str(tmp_path)}
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"ready\n"
+    assert count_processes(mark) >= 4  # server, keeper, worker, daemon
+    assert len(list(tmp_path.glob("kernelevo-*"))) == 1
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 5
+    while (count_processes(mark) or list(tmp_path.glob("kernelevo-*"))) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert count_processes(mark) == 0
+    assert list(tmp_path.glob("kernelevo-*")) == []
