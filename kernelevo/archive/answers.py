@@ -1,0 +1,94 @@
+"""What the archive answers beyond the records that were put in. Frozen, standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kernelevo.records import Job, Operator, Reply, Rewrite, Run, TimingKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEntry:
+    """One run as it stands."""
+
+    run: Run
+    status: str  # "running" (or killed), "finished", "stopped" or "failed"
+    started_at: str  # ISO 8601, UTC
+    ended_at: str | None
+    attempts: int  # iterations told
+    candidates: int  # different ones among them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A job that was asked for, of which nothing was told."""
+
+    job: Job
+    replies: tuple[Reply, ...]  # paid for, by attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run has come."""
+
+    told: frozenset[int]  # iterations whose outcome is recorded
+    pending: tuple[Pending, ...]  # asked and not told, by iteration
+    next_iteration: int  # after the last one that was asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What the replies of a run cost. Tokens and dollars are of the replies for which they are known."""
+
+    calls: int
+    calls_of_unknown_cost: int
+    cost_usd: float
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placing:
+    """One line of a leaderboard. Places compare only inside one task version, device, target and kind."""
+
+    place: int  # from 1
+    task: str
+    task_digest: str
+    device: str
+    target: str
+    kind: TimingKind
+    candidate: str  # candidate id
+    score_ns: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ancestry:
+    """A candidate and, through `parents`, everything it comes from. Shared ancestors are shared objects."""
+
+    candidate: str  # candidate id
+    parents: tuple[Ancestry, ...]  # none for a seed
+    run: str | None  # where it first appeared; None outside runs
+    iteration: int | None
+    generation: int | None
+    operator: Operator | None
+    model: str | None
+    rewrites: tuple[Rewrite, ...]  # what `mutate` did to the parents
+    status: str | None  # Evaluation.status; None when it was not evaluated
+    kind: TimingKind | None
+    target: str | None
+    score_ns: float | None
+
+    def walk(self) -> Iterator[Ancestry]:
+        """Itself and all ancestors, each once, itself first."""
+        seen: set[str] = set()
+        waiting = [self]
+        while waiting:
+            here = waiting.pop(0)
+            if here.candidate not in seen:
+                seen.add(here.candidate)
+                yield here
+                waiting.extend(here.parents)

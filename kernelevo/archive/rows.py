@@ -1,0 +1,683 @@
+"""Record <-> rows, in both directions and nothing else.
+
+`*_rows` give rows as a mapping from table to a list of dictionaries, in an order that foreign keys accept;
+`insert` writes such a mapping. `read_*` rebuild the records. Rows whose key is a content hash are written once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from kernelevo.archive import tables as t
+from kernelevo.records import (
+    Build,
+    BuildMethod,
+    Candidate,
+    Case,
+    CaseTiming,
+    CaseVerdict,
+    Diagnostic,
+    Evaluation,
+    Finding,
+    Job,
+    KernelResources,
+    Message,
+    Operator,
+    Outcome,
+    Prompt,
+    Purpose,
+    Reply,
+    Rewrite,
+    Run,
+    StageTime,
+    Task,
+    Timing,
+    TimingKind,
+    Verdict,
+    digest,
+)
+
+Row = dict[str, Any]
+Rows = Mapping[type[t.Base], Sequence[Row]]
+
+STORED_ONCE = (t.Tasks, t.Messages, t.Sources, t.Candidates, t.Tunables, t.Cases, t.CaseSizes)
+
+
+def insert(connection: Connection, rows: Rows) -> None:
+    """Writes all rows, table by table. Rows that are stored once are skipped where they exist."""
+    for table, values in rows.items():
+        if values:
+            connection.execute(INSERTS[connection.dialect.name][table], list(values))
+
+
+def insert_statements(dialect: Any) -> dict[type[t.Base], Any]:
+    statements = {}
+    for mapper in t.Base.registry.mappers:
+        statement = dialect.insert(mapper.local_table)
+        once = mapper.class_ in STORED_ONCE
+        statements[mapper.class_] = statement.on_conflict_do_nothing() if once else statement
+    return statements
+
+
+INSERTS = {"sqlite": insert_statements(sqlite), "postgresql": insert_statements(postgresql)}
+
+
+# --- what was asked -------------------------------------------------------------------------------------------------
+
+
+def task_row(task: Task) -> Row:
+    return {
+        "name": task.name,
+        "digest": task.digest,
+        "title": task.title,
+        "signature": task.signature,
+        "description": task.description,
+    }
+
+
+def run_rows(run: Run, *, task_id: int, status: str, now: str) -> Rows:
+    row = {
+        "id": run.id,
+        "task_id": task_id,
+        "device": run.device,
+        "strategy": run.strategy,
+        "generations": run.generations,
+        "population": run.population,
+        "seed": run.seed,
+        "status": status,
+        "started_at": now,
+        "ended_at": None,
+    }
+    models = [{"run_id": run.id, "position": i, "model": model} for i, model in enumerate(run.models)]
+    return {t.Runs: [row], t.RunModels: models}
+
+
+def read_runs(connection: Connection, *conditions: Any) -> list[tuple[Run, Any]]:
+    """Runs that meet the conditions, oldest first, each with its row (status, started_at, ended_at)."""
+    query = select(t.Runs.__table__, t.Tasks.name, t.Tasks.digest).join(t.Tasks).where(*conditions)
+    rows = connection.execute(query.order_by(t.Runs.started_at, t.Runs.id)).all()
+    models = grouped(
+        connection.execute(
+            select(t.RunModels.run_id, t.RunModels.model)
+            .where(t.RunModels.run_id.in_([row.id for row in rows]))
+            .order_by(t.RunModels.position)
+        )
+    )
+    return [
+        (
+            Run(
+                id=row.id,
+                task=row.name,
+                task_digest=row.digest,
+                models=tuple(model for (model,) in models[row.id]),
+                device=row.device,
+                strategy=row.strategy,
+                generations=row.generations,
+                population=row.population,
+                seed=row.seed,
+            ),
+            row,
+        )
+        for row in rows
+    ]
+
+
+def job_rows(job: Job, *, now: str) -> Rows:
+    row = {
+        "run_id": job.run,
+        "iteration": job.iteration,
+        "generation": job.generation,
+        "operator": job.operator.value,
+        "model": job.model,
+        "island": job.island,
+        "seed": job.seed,
+        "asked_at": now,
+    }
+    parents = [
+        {"run_id": job.run, "iteration": job.iteration, "position": i, "parent_id": parent}
+        for i, parent in enumerate(job.parents)
+    ]
+    return {t.Jobs: [row], t.JobParents: parents}
+
+
+def read_jobs(connection: Connection, *conditions: Any) -> list[Job]:
+    """Jobs that meet the conditions, in the order of their iterations."""
+    rows = connection.execute(select(t.Jobs.__table__).where(*conditions).order_by(t.Jobs.iteration)).all()
+    parents = grouped(
+        ((run, iteration), parent)
+        for run, iteration, parent in connection.execute(
+            select(t.JobParents.run_id, t.JobParents.iteration, t.JobParents.parent_id)
+            .join(t.Jobs, (t.Jobs.run_id == t.JobParents.run_id) & (t.Jobs.iteration == t.JobParents.iteration))
+            .where(*conditions)
+            .order_by(t.JobParents.position)
+        )
+    )
+    return [
+        Job(
+            run=row.run_id,
+            iteration=row.iteration,
+            generation=row.generation,
+            operator=Operator(row.operator),
+            parents=tuple(parent for (parent,) in parents[row.run_id, row.iteration]),
+            model=row.model,
+            island=row.island,
+            seed=row.seed,
+        )
+        for row in rows
+    ]
+
+
+def prompt_rows(job: Job, attempt: int, prompt: Prompt) -> Rows:
+    at = {"run_id": job.run, "iteration": job.iteration, "attempt": attempt}
+    messages = [{"id": message_id(m), "role": m.role, "text": m.text} for m in prompt.messages]
+    row = {"operator": prompt.operator.value, "template": prompt.template, "seed": prompt.seed}
+    return {
+        t.Prompts: [{**at, **row}],
+        t.PromptParents: [{**at, "position": i, "parent_id": c.id} for i, c in enumerate(prompt.parents)],
+        t.Messages: messages,
+        t.PromptMessages: [{**at, "position": i, "message_id": m["id"]} for i, m in enumerate(messages)],
+    }
+
+
+def message_id(message: Message) -> str:
+    escaped = message.text.encode(errors="backslashreplace").decode()  # as FreeText stores it
+    return digest("message", message.role, escaped, tag="m")
+
+
+def reply_rows(job: Job, attempt: int, reply: Reply, *, now: str) -> Rows:
+    at = {"run_id": job.run, "iteration": job.iteration, "attempt": attempt}
+    row = {
+        "model": reply.model,
+        "text": reply.text,
+        "input_tokens": reply.input_tokens,
+        "cached_tokens": reply.cached_tokens,
+        "output_tokens": reply.output_tokens,
+        "reasoning_tokens": reply.reasoning_tokens,
+        "cost_usd": reply.cost_usd,
+        "seconds": reply.seconds,
+        "finish_reason": reply.finish_reason,
+        "received_at": now,
+    }
+    rewrites = [{**at, "position": i, **rewrite_row(r)} for i, r in enumerate(reply.rewrites)]
+    return {t.Replies: [{**at, **row}], t.ReplyRewrites: rewrites}
+
+
+def rewrite_row(rewrite: Rewrite) -> Row:
+    return {"name": rewrite.name, "argument": rewrite.argument}
+
+
+def read_replies(connection: Connection, run: str, iteration: int) -> dict[int, Reply]:
+    """Replies of a job, by attempt."""
+    rows = connection.execute(
+        select(t.Replies.__table__)
+        .where(t.Replies.run_id == run, t.Replies.iteration == iteration)
+        .order_by(t.Replies.attempt)
+    ).all()
+    if not rows:
+        return {}
+    rewrites = grouped(
+        connection.execute(
+            select(t.ReplyRewrites.attempt, t.ReplyRewrites.name, t.ReplyRewrites.argument)
+            .where(t.ReplyRewrites.run_id == run, t.ReplyRewrites.iteration == iteration)
+            .order_by(t.ReplyRewrites.attempt, t.ReplyRewrites.position)
+        )
+    )
+    return {
+        row.attempt: Reply(
+            model=row.model,
+            text=row.text,
+            rewrites=tuple(Rewrite(name=name, argument=argument) for name, argument in rewrites[row.attempt]),
+            input_tokens=row.input_tokens,
+            cached_tokens=row.cached_tokens,
+            output_tokens=row.output_tokens,
+            reasoning_tokens=row.reasoning_tokens,
+            cost_usd=row.cost_usd,
+            seconds=row.seconds,
+            finish_reason=row.finish_reason,
+        )
+        for row in rows
+    }
+
+
+def read_prompts(connection: Connection, run: str, iteration: int) -> dict[int, Prompt]:
+    """Prompts of a job, by attempt; parents as they appeared in that run."""
+    here = (t.Prompts.run_id == run, t.Prompts.iteration == iteration)
+    rows = connection.execute(select(t.Prompts.__table__).where(*here).order_by(t.Prompts.attempt)).all()
+    messages = grouped(
+        connection.execute(
+            select(t.PromptMessages.attempt, t.Messages.role, t.Messages.text)
+            .join(t.Messages)
+            .where(t.PromptMessages.run_id == run, t.PromptMessages.iteration == iteration)
+            .order_by(t.PromptMessages.attempt, t.PromptMessages.position)
+        )
+    )
+    parents = grouped(
+        connection.execute(
+            select(t.PromptParents.attempt, t.PromptParents.parent_id)
+            .where(t.PromptParents.run_id == run, t.PromptParents.iteration == iteration)
+            .order_by(t.PromptParents.attempt, t.PromptParents.position)
+        )
+    )
+    prompts = {}
+    for row in rows:
+        shown = [read_candidate(connection, parent, run=run) for (parent,) in parents[row.attempt]]
+        prompts[row.attempt] = Prompt(
+            operator=Operator(row.operator),
+            messages=tuple(Message(role=role, text=text) for role, text in messages[row.attempt]),
+            parents=tuple(candidate for candidate in shown if candidate is not None),
+            template=row.template,
+            seed=row.seed,
+        )
+    return prompts
+
+
+# --- candidates -----------------------------------------------------------------------------------------------------
+
+
+def candidate_rows(candidate: Candidate) -> Rows:
+    source_id = digest("source", candidate.source, tag="s")
+    return {
+        t.Sources: [{"id": source_id, "text": candidate.source}],
+        t.Candidates: [{"id": candidate.id, "source_id": source_id, "entry": candidate.entry}],
+        t.Tunables: [
+            {"candidate_id": candidate.id, "name": name, "position": i, "value": value}
+            for name, values in candidate.tunables.items()
+            for i, value in enumerate(values)
+        ],
+    }
+
+
+def origin_rows(attempt_id: int, candidate: Candidate) -> Rows:
+    """Where the candidate of an attempt comes from."""
+    return {
+        t.CandidateParents: [
+            {"candidate_id": candidate.id, "attempt_id": attempt_id, "position": i, "parent_id": parent}
+            for i, parent in enumerate(candidate.parents)
+        ],
+        t.Rewrites: [
+            {"attempt_id": attempt_id, "position": i, **rewrite_row(r)} for i, r in enumerate(candidate.rewrites)
+        ],
+    }
+
+
+def read_candidate(connection: Connection, candidate_id: str, *, run: str | None) -> Candidate | None:
+    """A candidate with the parents and rewrites of its first attempt in `run`, or else in the archive."""
+    row = connection.execute(
+        select(t.Candidates.entry, t.Sources.text).join(t.Sources).where(t.Candidates.id == candidate_id)
+    ).one_or_none()
+    if row is None:
+        return None
+    origin = first_attempt(connection, candidate_id, run=run)
+    parents = connection.execute(
+        select(t.CandidateParents.parent_id)
+        .where(t.CandidateParents.candidate_id == candidate_id, t.CandidateParents.attempt_id == origin)
+        .order_by(t.CandidateParents.position)
+    ).scalars()
+    rewrites = connection.execute(
+        select(t.Rewrites.name, t.Rewrites.argument)
+        .where(t.Rewrites.attempt_id == origin)
+        .order_by(t.Rewrites.position)
+    )
+    tunables = connection.execute(
+        select(t.Tunables.name, t.Tunables.value)
+        .where(t.Tunables.candidate_id == candidate_id)
+        .order_by(t.Tunables.name, t.Tunables.position)
+    )
+    return Candidate(
+        source=row.text,
+        entry=row.entry,
+        parents=tuple(parents),
+        rewrites=tuple(Rewrite(name=name, argument=argument) for name, argument in rewrites),
+        tunables={name: tuple(value for (value,) in values) for name, values in grouped(tunables).items()},
+    )
+
+
+def first_attempt(connection: Connection, candidate_id: str, *, run: str | None) -> int | None:
+    """The candidate's first attempt in `run`, or else in the archive."""
+    first = select(t.Attempts.id).where(t.Attempts.candidate_id == candidate_id).order_by(t.Attempts.id).limit(1)
+    if run is not None:
+        there = connection.execute(first.where(t.Attempts.run_id == run)).scalar()
+        if there is not None:
+            return there
+    return connection.execute(first).scalar()
+
+
+# --- what was learned -----------------------------------------------------------------------------------------------
+
+
+def evaluation_rows(evaluation_id: int, evaluation: Evaluation, *, task_id: int, now: str) -> Rows:
+    at = {"evaluation_id": evaluation_id}
+    row = {
+        "id": evaluation_id,
+        "candidate_id": evaluation.candidate,
+        "task_id": task_id,
+        "device": evaluation.device,
+        "timing_reason": evaluation.timing_reason,
+        "recorded_at": now,
+    }
+    stages = [{**at, "position": i, "stage": s.stage, "seconds": s.seconds} for i, s in enumerate(evaluation.stages)]
+    verdict = evaluation.verdict
+    timing = evaluation.timing
+    cases = [c.case for c in verdict.cases] if verdict else []
+    cases += [c.case for c in timing.cases] if timing else []
+    return {
+        **case_rows(cases),
+        t.Evaluations: [row],
+        t.EvaluationStages: stages,
+        **build_rows(at, evaluation.build),
+        **(verdict_rows(at, verdict) if verdict else {}),
+        **(timing_rows(at, timing) if timing else {}),
+    }
+
+
+def case_rows(cases: Iterable[Case]) -> Rows:
+    unique = {case_id(case): case for case in cases}
+    return {
+        t.Cases: [
+            {
+                "id": identity,
+                "name": case.name,
+                "dtype": case.dtype,
+                "distribution": case.distribution,
+                "initialisation": case.initialisation,
+                "seed": case.seed,
+                "purpose": case.purpose.value,
+            }
+            for identity, case in unique.items()
+        ],
+        t.CaseSizes: [
+            {"case_id": identity, "name": name, "value": value}
+            for identity, case in unique.items()
+            for name, value in case.sizes.items()
+        ],
+    }
+
+
+def case_id(case: Case) -> str:
+    sizes = [f"{name}={value}" for name, value in sorted(case.sizes.items())]
+    facts = (case.name, case.dtype, case.distribution, case.initialisation, str(case.seed), case.purpose.value)
+    return digest("case", *facts, *sizes, tag="k")
+
+
+def build_rows(at: Row, build: Build) -> Rows:
+    row = {
+        "target": build.target,
+        "method": build.method and build.method.value,
+        "fallback_reason": build.fallback_reason,
+        "compiler": build.compiler,
+        "artifact": build.artifact and str(build.artifact),
+        "ptx": build.ptx and str(build.ptx),
+        "cached": build.cached,
+        "seconds": build.seconds,
+    }
+    return {
+        t.Builds: [{**at, **row}],
+        t.BuildFlags: [{**at, "position": i, "flag": flag} for i, flag in enumerate(build.flags)],
+        t.KernelResources: [
+            {
+                **at,
+                "position": i,
+                "kernel": r.kernel,
+                "registers": r.registers,
+                "shared_bytes": r.shared_bytes,
+                "local_bytes": r.local_bytes,
+                "spill_store_bytes": r.spill_store_bytes,
+                "spill_load_bytes": r.spill_load_bytes,
+                "constant_bytes": r.constant_bytes,
+            }
+            for i, r in enumerate(build.resources)
+        ],
+        t.Diagnostics: [
+            {
+                **at,
+                "position": i,
+                "severity": d.severity,
+                "stage": d.stage,
+                "line": d.line,
+                "column": d.column,
+                "text": d.text,
+            }
+            for i, d in enumerate(build.diagnostics)
+        ],
+    }
+
+
+def verdict_rows(at: Row, verdict: Verdict) -> Rows:
+    row = {
+        "outcome": verdict.outcome.value,
+        "reason": verdict.reason,
+        "output": verdict.output,
+        "seconds": verdict.seconds,
+    }
+    return {
+        t.Verdicts: [{**at, **row}],
+        t.CaseVerdicts: [
+            {
+                **at,
+                "position": i,
+                "case_id": case_id(c.case),
+                "outcome": c.outcome.value,
+                "error": c.error,
+                "error_l2": c.error_l2,
+                "allowed": c.allowed,
+                "worst": c.worst,
+                "reason": c.reason,
+                "seconds": c.seconds,
+            }
+            for i, c in enumerate(verdict.cases)
+        ],
+        t.Findings: [
+            {
+                **at,
+                "case_position": i,
+                "position": j,
+                "kind": f.kind,
+                "text": f.text,
+                "kernel": f.kernel,
+                "line": f.line,
+            }
+            for i, c in enumerate(verdict.cases)
+            for j, f in enumerate(c.findings)
+        ],
+    }
+
+
+def timing_rows(at: Row, timing: Timing) -> Rows:
+    row = {
+        "kind": timing.kind.value,
+        "device": timing.device,
+        "target": timing.target,
+        "method": timing.method,
+        "seconds": timing.seconds,
+        "score_ns": timing.score_ns,
+    }
+    return {
+        t.Timings: [{**at, **row}],
+        t.CaseTimings: [
+            {
+                **at,
+                "position": i,
+                "case_id": case_id(c.case),
+                "median_ns": c.median_ns,
+                "low_ns": c.low_ns,
+                "high_ns": c.high_ns,
+                "bottleneck": c.bottleneck,
+            }
+            for i, c in enumerate(timing.cases)
+        ],
+        t.Counters: [
+            {**at, "case_position": i, "name": name, "value": value}
+            for i, c in enumerate(timing.cases)
+            for name, value in c.counters.items()
+        ],
+        t.TimingSamples: [
+            {**at, "case_position": i, "position": j, "elapsed_ns": sample}
+            for i, c in enumerate(timing.cases)
+            for j, sample in enumerate(c.samples_ns)
+        ],
+    }
+
+
+def read_evaluation(connection: Connection, evaluation_id: int) -> Evaluation:
+    """The evaluation of that number, whole."""
+    row = connection.execute(
+        select(t.Evaluations.__table__, t.Tasks.name).join(t.Tasks).where(t.Evaluations.id == evaluation_id)
+    ).one()
+    stages = connection.execute(
+        select(t.EvaluationStages.stage, t.EvaluationStages.seconds)
+        .where(t.EvaluationStages.evaluation_id == evaluation_id)
+        .order_by(t.EvaluationStages.position)
+    )
+    return Evaluation(
+        candidate=row.candidate_id,
+        task=row.name,
+        device=row.device,
+        build=read_build(connection, evaluation_id, row.candidate_id),
+        verdict=read_verdict(connection, evaluation_id),
+        timing=read_timing(connection, evaluation_id),
+        timing_reason=row.timing_reason,
+        stages=tuple(StageTime(stage=stage, seconds=seconds) for stage, seconds in stages),
+    )
+
+
+def read_build(connection: Connection, evaluation_id: int, candidate: str) -> Build:
+    row = connection.execute(select(t.Builds.__table__).where(t.Builds.evaluation_id == evaluation_id)).one()
+    flags = connection.execute(
+        select(t.BuildFlags.flag).where(t.BuildFlags.evaluation_id == evaluation_id).order_by(t.BuildFlags.position)
+    ).scalars()
+    return Build(
+        candidate=candidate,
+        target=row.target,
+        method=BuildMethod(row.method) if row.method else None,
+        fallback_reason=row.fallback_reason,
+        flags=tuple(flags),
+        compiler=row.compiler,
+        artifact=Path(row.artifact) if row.artifact is not None else None,
+        ptx=Path(row.ptx) if row.ptx is not None else None,
+        resources=tuple(
+            KernelResources(
+                kernel=r.kernel,
+                registers=r.registers,
+                shared_bytes=r.shared_bytes,
+                local_bytes=r.local_bytes,
+                spill_store_bytes=r.spill_store_bytes,
+                spill_load_bytes=r.spill_load_bytes,
+                constant_bytes=r.constant_bytes,
+            )
+            for r in parts(connection, t.KernelResources, evaluation_id)
+        ),
+        diagnostics=tuple(
+            Diagnostic(severity=d.severity, line=d.line, column=d.column, text=d.text, stage=d.stage)
+            for d in parts(connection, t.Diagnostics, evaluation_id)
+        ),
+        cached=row.cached,
+        seconds=row.seconds,
+    )
+
+
+def read_verdict(connection: Connection, evaluation_id: int) -> Verdict | None:
+    row = connection.execute(
+        select(t.Verdicts.__table__).where(t.Verdicts.evaluation_id == evaluation_id)
+    ).one_or_none()
+    if row is None:
+        return None
+    cases = read_cases(connection, t.CaseVerdicts, evaluation_id)
+    findings: dict[int, list[Finding]] = defaultdict(list)
+    for f in parts(connection, t.Findings, evaluation_id):
+        findings[f.case_position].append(Finding(kind=f.kind, text=f.text, kernel=f.kernel, line=f.line))
+    return Verdict(
+        outcome=Outcome(row.outcome),
+        reason=row.reason,
+        cases=tuple(
+            CaseVerdict(
+                case=cases[c.case_id],
+                outcome=Outcome(c.outcome),
+                error=c.error,
+                error_l2=c.error_l2,
+                allowed=c.allowed,
+                worst=c.worst,
+                reason=c.reason,
+                findings=tuple(findings[c.position]),
+                seconds=c.seconds,
+            )
+            for c in parts(connection, t.CaseVerdicts, evaluation_id)
+        ),
+        output=row.output,
+        seconds=row.seconds,
+    )
+
+
+def read_timing(connection: Connection, evaluation_id: int) -> Timing | None:
+    row = connection.execute(select(t.Timings.__table__).where(t.Timings.evaluation_id == evaluation_id)).one_or_none()
+    if row is None:
+        return None
+    cases = read_cases(connection, t.CaseTimings, evaluation_id)
+    counters: dict[int, dict[str, float]] = defaultdict(dict)
+    for counter in parts(connection, t.Counters, evaluation_id):
+        counters[counter.case_position][counter.name] = counter.value
+    samples: dict[int, list[float]] = defaultdict(list)
+    for sample in parts(connection, t.TimingSamples, evaluation_id):
+        samples[sample.case_position].append(sample.elapsed_ns)
+    return Timing(
+        kind=TimingKind(row.kind),
+        device=row.device,
+        target=row.target,
+        method=row.method,
+        cases=tuple(
+            CaseTiming(
+                case=cases[c.case_id],
+                samples_ns=tuple(samples[c.position]),
+                median_ns=c.median_ns,
+                low_ns=c.low_ns,
+                high_ns=c.high_ns,
+                bottleneck=c.bottleneck,
+                counters=counters[c.position],
+            )
+            for c in parts(connection, t.CaseTimings, evaluation_id)
+        ),
+        seconds=row.seconds,
+    )
+
+
+def read_cases(
+    connection: Connection, table: type[t.CaseVerdicts] | type[t.CaseTimings], evaluation_id: int
+) -> dict[str, Case]:
+    """The cases that an evaluation's verdicts or timings point to, by id."""
+    wanted = select(table.case_id).where(table.evaluation_id == evaluation_id)
+    sizes = grouped(
+        connection.execute(
+            select(t.CaseSizes.case_id, t.CaseSizes.name, t.CaseSizes.value).where(t.CaseSizes.case_id.in_(wanted))
+        )
+    )
+    return {
+        row.id: Case(
+            name=row.name,
+            sizes={name: value for name, value in sizes[row.id]},
+            dtype=row.dtype,
+            distribution=row.distribution,
+            initialisation=row.initialisation,
+            seed=row.seed,
+            purpose=Purpose(row.purpose),
+        )
+        for row in connection.execute(select(t.Cases.__table__).where(t.Cases.id.in_(wanted)))
+    }
+
+
+def parts(connection: Connection, table: Any, evaluation_id: int) -> Sequence[Any]:
+    """The rows of a table that belong to an evaluation, in the order of their key."""
+    query = select(table.__table__).where(table.evaluation_id == evaluation_id)
+    return connection.execute(query.order_by(*table.__table__.primary_key.columns)).all()
+
+
+def grouped(rows: Iterable[Any]) -> dict[Any, list[tuple[Any, ...]]]:
+    """First column -> the other columns of its rows, in their order."""
+    groups: dict[Any, list[tuple[Any, ...]]] = defaultdict(list)
+    for first, *rest in rows:
+        groups[first].append(tuple(rest))
+    return groups

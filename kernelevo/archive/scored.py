@@ -1,0 +1,114 @@
+"""The scored candidates of one run, kept in memory and brought up to date by what was recorded since.
+
+Takes a connection, gives a list for selection. Attempt numbers grow in the order of commits, whoever wrote them, so
+one indexed query for numbers above the last one finds everything new: the cost of an iteration does not depend on
+the size of the archive.
+
+A candidate stands at the first iteration of the run that proposed it and was evaluated. Its score is of the kind
+and target of the run's first time; a time of another kind or target is left out, because the two do not compare.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, select
+
+from kernelevo.archive import tables as t
+from kernelevo.records import Scored
+
+# What was recorded in a run after an attempt.
+NEWS = (
+    select(
+        t.Attempts.id,
+        t.Attempts.iteration,
+        t.Attempts.candidate_id,
+        t.Attempts.evaluation_id,
+        t.Jobs.generation,
+        t.Jobs.island,
+        func.coalesce(t.Verdicts.outcome, "build failed").label("status"),
+        t.Timings.kind,
+        t.Timings.target,
+        t.Timings.score_ns,
+    )
+    .join(t.Jobs, (t.Jobs.run_id == t.Attempts.run_id) & (t.Jobs.iteration == t.Attempts.iteration))
+    .outerjoin(t.Verdicts, t.Verdicts.evaluation_id == t.Attempts.evaluation_id)
+    .outerjoin(t.Timings, t.Timings.evaluation_id == t.Attempts.evaluation_id)
+    .where(t.Attempts.run_id == bindparam("run"), t.Attempts.id > bindparam("last"))
+    .order_by(t.Attempts.id)
+)
+NEW_CHILDREN = (
+    select(t.JobParents.parent_id, t.Jobs.generation)
+    .join(t.Attempts, (t.Attempts.run_id == t.JobParents.run_id) & (t.Attempts.iteration == t.JobParents.iteration))
+    .join(t.Jobs, (t.Jobs.run_id == t.Attempts.run_id) & (t.Jobs.iteration == t.Attempts.iteration))
+    .where(t.Attempts.run_id == bindparam("run"), t.Attempts.id > bindparam("last"))
+)
+
+
+class ScoredView:
+    """The scored candidates of one run."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        self.last = 0  # attempt up to which everything is known
+        self.basis: tuple[str, str] | None = None  # kind and target of the run's scores
+        self.iterations: list[int] = []  # of `entries`, ascending
+        self.entries: list[Scored] = []
+        self.iteration_of: dict[str, int] = {}
+        self.children: Counter[str] = Counter()
+        self.children_in: dict[int, Counter[str]] = {}  # by generation
+
+    def refresh(self, connection: Connection) -> None:
+        """Adds what was recorded since the last call."""
+        since = {"run": self.run, "last": self.last}
+        news = connection.execute(NEWS, since).all()
+        if not news:
+            return
+        self.add_children(connection.execute(NEW_CHILDREN, since))
+        for row in news:
+            self.last = row.id
+            if row.evaluation_id is not None:
+                self.add(row)
+
+    def add_children(self, edges: Iterable[Any]) -> None:
+        for parent, generation in edges:
+            self.children[parent] += 1
+            self.children_in.setdefault(generation, Counter())[parent] += 1
+            if parent in self.iteration_of:
+                position = bisect_left(self.iterations, self.iteration_of[parent])
+                self.entries[position] = replace(self.entries[position], children=self.children[parent])
+
+    def add(self, row: Any) -> None:
+        known = self.iteration_of.get(row.candidate_id)
+        if known is not None:
+            if known < row.iteration:
+                return
+            position = bisect_left(self.iterations, known)
+            del self.iterations[position], self.entries[position]
+        if row.score_ns is not None and self.basis is None:
+            self.basis = (row.kind, row.target)
+        self.iteration_of[row.candidate_id] = row.iteration
+        entry = Scored(
+            candidate=row.candidate_id,
+            iteration=row.iteration,
+            generation=row.generation,
+            island=row.island,
+            status=row.status,
+            score_ns=row.score_ns if (row.kind, row.target) == self.basis else None,
+            children=self.children[row.candidate_id],
+        )
+        self.entries.insert(bisect_left(self.iterations, row.iteration), entry)
+        insort(self.iterations, row.iteration)
+
+    def before(self, generation: int) -> list[Scored]:
+        """What the generations before this one showed: their candidates, and the children they were given."""
+        entries = [s for s in self.entries if s.generation < generation]
+        later: Counter[str] = Counter()
+        for g, children in self.children_in.items():
+            if g >= generation:
+                later.update(children)
+        return [replace(s, children=s.children - later[s.candidate]) if s.candidate in later else s for s in entries]
