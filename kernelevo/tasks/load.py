@@ -69,6 +69,11 @@ def load_task(name_or_path: str | Path, *, root: Path | None = None) -> Task:
     return task
 
 
+def entry_of(name_or_path: str | Path, *, root: Path | None = None) -> str:
+    """The function that candidates of this task export, without importing torch; raises as load_task does."""
+    return _read_file(_find(name_or_path, root)).entry
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSummary:
     """One line of a listing."""
