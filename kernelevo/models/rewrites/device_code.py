@@ -1,0 +1,103 @@
+"""Device functions and types that rewrites put into a source, once each, before its first function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kernelevo.models.rewrites.syntax import Edit, Unit, find, indented, text
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A definition that a rewrite needs: its name in this source, and the edits that add it (none when it is there)."""
+
+    name: str
+    edits: tuple[Edit, ...]
+
+
+VECTOR = """\
+// Neighbouring elements that one instruction moves. Their address must be a multiple of their size.
+template <typename T, int width>
+struct alignas(sizeof(T) * width) NAME {
+    T lane[width];
+};"""
+
+WARP_REDUCE = """\
+// The OPERATION of a value over the 32 threads of a warp, in each of them.
+template <typename T>
+__device__ T NAME(T value) {
+    for (int offset = 16; offset > 0; offset /= 2) {
+        const T other = __shfl_xor_sync(0xffffffffu, value, offset);
+        COMBINE;
+    }
+    return value;
+}"""
+
+BLOCK_REDUCE = """\
+// The OPERATION of a value over a block of a multiple of 32 threads, in each of them. `partial` holds one value per warp.
+template <typename T>
+__device__ T NAME(T value, T* partial) {
+    value = WARP(value);
+    if (threadIdx.x % 32 == 0) {
+        partial[threadIdx.x / 32] = value;
+    }
+    __syncthreads();
+    return WARP(partial[threadIdx.x % 32 < blockDim.x / 32 ? threadIdx.x % 32 : 0]);
+}"""
+
+COMBINE = {
+    "sum": "value += other",
+    "max": "value = max(value, other)",
+    "min": "value = min(value, other)",
+}
+
+
+def vector_type(unit: Unit) -> Added:
+    """template <typename T, int width> struct Vector."""
+    return _add(unit, "Vector", VECTOR)
+
+
+def warp_reduce(unit: Unit, operation: str) -> Added:
+    """T warp_sum(T value), warp_max, warp_min."""
+    code = WARP_REDUCE.replace("OPERATION", operation).replace("COMBINE", COMBINE[operation])
+    return _add(unit, f"warp_{operation}", code)
+
+
+def block_reduce(unit: Unit, operation: str) -> Added:
+    """T block_sum(T value, T* partial), block_max, block_min."""
+    warp = warp_reduce(unit, operation)
+    code = BLOCK_REDUCE.replace("OPERATION", operation).replace("WARP", warp.name)
+    if operation == "sum":  # a partial sum must not be counted twice
+        code = code.replace(
+            f"{warp.name}(partial[threadIdx.x % 32 < blockDim.x / 32 ? threadIdx.x % 32 : 0])",
+            f"{warp.name}(threadIdx.x % 32 < blockDim.x / 32 ? partial[threadIdx.x % 32] : T(0))",
+        )
+    block = _add(unit, f"block_{operation}", code)
+    return Added(block.name, warp.edits + block.edits)
+
+
+def _add(unit: Unit, name: str, code: str) -> Added:
+    """The code under that name; where another definition has the name, under the name and a number."""
+    number = 1
+    chosen = name
+    definitions = list(find(unit.root, "function_definition", "struct_specifier", "class_specifier"))
+    taken = {text(n) for n in find(unit.root, "identifier", "type_identifier", "field_identifier")}
+    while chosen in taken:
+        wanted = _compact(code.replace("NAME", chosen).partition("\n")[2])
+        if any(_defines(text(d), wanted) for d in definitions):
+            return Added(chosen, ())
+        number += 1
+        chosen = f"{name}_{number}"
+    place = unit.functions[0].outer
+    column = " " * place.start_point.column
+    added = indented(code.replace("NAME", chosen), column).lstrip() + "\n\n" + column
+    return Added(chosen, (Edit(place.start_byte, place.start_byte, added),))
+
+
+def _compact(code: str) -> str:
+    return "".join(code.split())
+
+
+def _defines(definition: str, wanted: str) -> bool:
+    """Whether a definition, without its template header and comments, is the wanted code."""
+    return wanted.rstrip(";").endswith(_compact(definition).rstrip(";")) and len(definition) > 40
