@@ -72,7 +72,9 @@ _RECENT_LOCK = threading.Lock()
 def oracle_of(task: Task) -> Oracle:
     """The oracle of this process for the task, shared by everyone who asks; the two last used tasks keep theirs."""
     with _RECENT_LOCK:
-        oracle = _RECENT.pop(task.digest, None) or Oracle(task)
+        oracle = _RECENT.pop(task.digest, None)
+        if oracle is None or oracle.task.reference is not task.reference:
+            oracle = Oracle(task)
         _RECENT[task.digest] = oracle
         while len(_RECENT) > 2:
             _RECENT.popitem(last=False)

@@ -1,0 +1,137 @@
+"""Each of the eight tasks tells wrong from right: what is wrong is rejected, what is honest passes."""
+
+import dataclasses
+import random
+
+import pytest
+import torch
+from honest import HONEST
+from local_device import LocalDevice, local_build
+
+from kernelevo.records import Outcome, Purpose
+from kernelevo.tasks import hidden_cases, load_task
+from kernelevo.verify import check_task, verify
+
+
+def right(task, inputs):
+    outputs = task.reference(*inputs)
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def zeros(task, inputs):
+    return tuple(torch.zeros_like(output) for output in right(task, inputs))
+
+
+def mean(task, inputs):
+    """What a statistic of other data would give: each output replaced by its mean, a single value by one near it."""
+    return tuple(torch.full_like(output, float(output.mean()) * 0.999) for output in right(task, inputs))
+
+
+def shuffled(task, inputs):
+    """Rows in the wrong order on the way in."""
+    moved = [v.roll(1, dims=0).flip(0) if isinstance(v, torch.Tensor) and v.dim() else v for v in inputs]
+    return right(task, [*moved[:1], *inputs[1:]])
+
+
+def half_precision(task, inputs):
+    half = [v.half() if isinstance(v, torch.Tensor) and v.dtype == torch.float32 else v for v in inputs]
+    return tuple(output.float() for output in right(task, half))
+
+
+def half_precision_inputs_only(task, inputs):
+    """What tensor cores do to float32 operands: TF32 keeps 10 bits; the sums are in float32."""
+    rounded = [v.half().float() if isinstance(v, torch.Tensor) and v.dtype == torch.float32 else v for v in inputs]
+    return right(task, rounded)
+
+
+def last_tile_missing(task, inputs):
+    outputs = tuple(output.clone().contiguous() for output in right(task, inputs))
+    for output in outputs:
+        output.view(-1)[-min(16, max(1, output.numel() // 2)) :] = 0.0
+    return outputs
+
+
+def scaled_part(task, inputs):
+    """The last columns of the input are left out, as a kernel without a tail would: zeros in their place."""
+    cut = [v.clone() if isinstance(v, torch.Tensor) else v for v in inputs]
+    whole = cut[0].shape[-1] // 4 * 4
+    cut[0][..., whole:] = 0.0
+    return right(task, cut)
+
+
+WRONG = [zeros, mean, shuffled, half_precision, half_precision_inputs_only, last_tile_missing, scaled_part]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda f: f.__name__.replace("_", "-"))
+@pytest.mark.parametrize("name", HONEST)
+def test_wrong_outputs_are_rejected_by_every_task(name, wrong, tmp_path):
+    task = load_task(name)
+    device = LocalDevice(lambda memory, *inputs: tuple(memory.hold(o) for o in wrong(task, inputs)))
+    verdict = verify(task, local_build(tmp_path), device, cases=task.cases, entropy=1)
+    assert verdict.outcome is Outcome.WRONG
+    assert "wrong value: output" in verdict.reason
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_float32_in_another_summation_order_passes_every_case(name, tmp_path, capsys):
+    task = load_task(name)
+    cases = [*task.cases, *hidden_cases(task, entropy=7, count=24)]
+    verdict = verify(task, local_build(tmp_path), LocalDevice(HONEST[name]), cases=cases, entropy=1)
+    assert verdict.outcome is Outcome.PASSED, verdict.reason
+    nearest = max(verdict.cases, key=lambda c: c.error / c.allowed)
+    with capsys.disabled():
+        print(
+            f"\n  {name}: {len(verdict.cases)} cases in {verdict.seconds:.2f} s; nearest to its limit: "
+            f"{nearest.error:.1e} of {nearest.allowed:.1e} on {nearest.case.name}",
+            end="",
+        )
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_kernels_are_not_rejected_for_bad_luck_in_any_of_many_hidden_cases(name, tmp_path):
+    task = load_task(name)
+    small = {size: (low, min(high, 160)) for size, (low, high) in task.hidden_sizes.items()}
+    cases = hidden_cases(dataclasses.replace(task, hidden_sizes=small), random.Random(3).getrandbits(64), count=150)
+    verdict = verify(task, local_build(tmp_path), LocalDevice(HONEST[name]), cases=cases, entropy=1)
+    assert verdict.outcome is Outcome.PASSED, verdict.reason
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_check_finds_nothing_wrong_with_the_tasks_of_this_repository(name):
+    assert check_task(load_task(name)) == ()
+
+
+def test_check_says_that_a_task_whose_input_does_not_matter_is_degenerate():
+    task = load_task("rmsnorm")
+    ignoring = dataclasses.replace(task, reference=lambda x, weight, eps: x * 2.0)
+    texts = [finding.text for finding in check_task(ignoring)]
+    assert "the outputs do not depend on input 1" in texts
+    assert "the outputs do not depend on input 0" not in texts
+
+
+def test_check_says_that_a_constant_task_is_degenerate_and_has_no_teeth_against_its_mean():
+    task = load_task("gelu")
+    constant = dataclasses.replace(task, reference=lambda x: torch.ones_like(x) + 0.0 * x)
+    kinds = {(finding.kind, finding.text) for finding in check_task(constant)}
+    assert ("no teeth", "outputs that are shuffled values pass every TEST case") in kinds
+    assert ("degenerate", "every output is nearly constant: its mean would do") in kinds
+
+
+def test_check_says_that_a_task_with_infinite_outputs_is_degenerate():
+    task = load_task("gelu")
+    infinite = dataclasses.replace(task, reference=lambda x: torch.exp(x * 100.0))
+    assert any("infinite or NaN" in finding.text for finding in check_task(infinite))
+
+
+def test_a_tolerance_factor_that_is_too_large_loses_the_teeth_and_check_says_so():
+    task = load_task("gelu")
+    blunt = dataclasses.replace(task, tolerance_factor=1e9)
+    assert any(finding.kind == "no teeth" for finding in check_task(blunt))
+
+
+def test_every_distribution_and_initialisation_of_a_task_is_used_by_its_test_cases():
+    for name in HONEST:
+        task = load_task(name)
+        test = [case for case in task.cases if case.purpose is Purpose.TEST]
+        assert {case.distribution for case in test} == set(task.distributions)
+        assert {case.initialisation for case in test} == set(task.initialisations)
