@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, bindparam, func, select
 
 from kernelevo.archive import tables as t
 from kernelevo.records import (
@@ -51,21 +52,21 @@ STORED_ONCE = (t.Tasks, t.Messages, t.Sources, t.Candidates, t.Tunables, t.Cases
 
 def insert(connection: Connection, rows: Rows) -> None:
     """Writes all rows, table by table. Rows that are stored once are skipped where they exist."""
+    statements = insert_statements(connection.dialect.name)
     for table, values in rows.items():
         if values:
-            connection.execute(INSERTS[connection.dialect.name][table], list(values))
+            connection.execute(statements[table], list(values))
 
 
-def insert_statements(dialect: Any) -> dict[type[t.Base], Any]:
+@cache
+def insert_statements(dialect: str) -> Mapping[type[t.Base], Any]:
+    insert_into = import_module(f"sqlalchemy.dialects.{dialect}").insert
     statements = {}
     for mapper in t.Base.registry.mappers:
-        statement = dialect.insert(mapper.local_table)
+        statement = insert_into(mapper.local_table)
         once = mapper.class_ in STORED_ONCE
         statements[mapper.class_] = statement.on_conflict_do_nothing() if once else statement
     return statements
-
-
-INSERTS = {"sqlite": insert_statements(sqlite), "postgresql": insert_statements(postgresql)}
 
 
 # --- what was asked -------------------------------------------------------------------------------------------------
@@ -214,25 +215,14 @@ def rewrite_row(rewrite: Rewrite) -> Row:
 
 def read_replies(connection: Connection, run: str, iteration: int) -> dict[int, Reply]:
     """Replies of a job, by attempt."""
-    rows = connection.execute(
-        select(t.Replies.__table__)
-        .where(t.Replies.run_id == run, t.Replies.iteration == iteration)
-        .order_by(t.Replies.attempt)
-    ).all()
-    if not rows:
-        return {}
-    rewrites = grouped(
-        connection.execute(
-            select(t.ReplyRewrites.attempt, t.ReplyRewrites.name, t.ReplyRewrites.argument)
-            .where(t.ReplyRewrites.run_id == run, t.ReplyRewrites.iteration == iteration)
-            .order_by(t.ReplyRewrites.attempt, t.ReplyRewrites.position)
-        )
-    )
+    job = {"run": run, "iteration": iteration}
+    rows = connection.execute(REPLIES, job).all()
+    rewrites = grouped(connection.execute(REPLY_REWRITES, job)) if rows else {}
     return {
         row.attempt: Reply(
             model=row.model,
             text=row.text,
-            rewrites=tuple(Rewrite(name=name, argument=argument) for name, argument in rewrites[row.attempt]),
+            rewrites=tuple(Rewrite(name=name, argument=argument) for name, argument in rewrites.get(row.attempt, ())),
             input_tokens=row.input_tokens,
             cached_tokens=row.cached_tokens,
             output_tokens=row.output_tokens,
@@ -243,6 +233,18 @@ def read_replies(connection: Connection, run: str, iteration: int) -> dict[int, 
         )
         for row in rows
     }
+
+
+REPLIES = (
+    select(t.Replies.__table__)
+    .where(t.Replies.run_id == bindparam("run"), t.Replies.iteration == bindparam("iteration"))
+    .order_by(t.Replies.attempt)
+)
+REPLY_REWRITES = (
+    select(t.ReplyRewrites.attempt, t.ReplyRewrites.name, t.ReplyRewrites.argument)
+    .where(t.ReplyRewrites.run_id == bindparam("run"), t.ReplyRewrites.iteration == bindparam("iteration"))
+    .order_by(t.ReplyRewrites.attempt, t.ReplyRewrites.position)
+)
 
 
 def read_prompts(connection: Connection, run: str, iteration: int) -> dict[int, Prompt]:
@@ -308,44 +310,53 @@ def origin_rows(attempt_id: int, candidate: Candidate) -> Rows:
 
 def read_candidate(connection: Connection, candidate_id: str, *, run: str | None) -> Candidate | None:
     """A candidate with the parents and rewrites of its first attempt in `run`, or else in the archive."""
-    row = connection.execute(
-        select(t.Candidates.entry, t.Sources.text).join(t.Sources).where(t.Candidates.id == candidate_id)
-    ).one_or_none()
+    named = {"candidate": candidate_id}
+    row = connection.execute(CANDIDATE, named).one_or_none()
     if row is None:
         return None
-    origin = first_attempt(connection, candidate_id, run=run)
-    parents = connection.execute(
-        select(t.CandidateParents.parent_id)
-        .where(t.CandidateParents.candidate_id == candidate_id, t.CandidateParents.attempt_id == origin)
-        .order_by(t.CandidateParents.position)
-    ).scalars()
-    rewrites = connection.execute(
-        select(t.Rewrites.name, t.Rewrites.argument)
-        .where(t.Rewrites.attempt_id == origin)
-        .order_by(t.Rewrites.position)
-    )
-    tunables = connection.execute(
-        select(t.Tunables.name, t.Tunables.value)
-        .where(t.Tunables.candidate_id == candidate_id)
-        .order_by(t.Tunables.name, t.Tunables.position)
-    )
+    origin = {"attempt": first_attempt(connection, candidate_id, run=run)}
+    tunables = grouped(connection.execute(TUNABLES, named))
     return Candidate(
         source=row.text,
         entry=row.entry,
-        parents=tuple(parents),
-        rewrites=tuple(Rewrite(name=name, argument=argument) for name, argument in rewrites),
-        tunables={name: tuple(value for (value,) in values) for name, values in grouped(tunables).items()},
+        parents=tuple(connection.execute(PARENTS, named | origin).scalars()),
+        rewrites=tuple(
+            Rewrite(name=name, argument=argument) for name, argument in connection.execute(REWRITES, origin)
+        ),
+        tunables={name: tuple(value for (value,) in values) for name, values in tunables.items()},
     )
 
 
 def first_attempt(connection: Connection, candidate_id: str, *, run: str | None) -> int | None:
     """The candidate's first attempt in `run`, or else in the archive."""
-    first = select(t.Attempts.id).where(t.Attempts.candidate_id == candidate_id).order_by(t.Attempts.id).limit(1)
+    named = {"candidate": candidate_id, "run": run}
     if run is not None:
-        there = connection.execute(first.where(t.Attempts.run_id == run)).scalar()
+        there = connection.execute(FIRST_ATTEMPT_IN_RUN, named).scalar()
         if there is not None:
-            return there
-    return connection.execute(first).scalar()
+            return int(there)
+    return connection.execute(FIRST_ATTEMPT, named).scalar()
+
+
+CANDIDATE = select(t.Candidates.entry, t.Sources.text).join(t.Sources).where(t.Candidates.id == bindparam("candidate"))
+TUNABLES = (
+    select(t.Tunables.name, t.Tunables.value)
+    .where(t.Tunables.candidate_id == bindparam("candidate"))
+    .order_by(t.Tunables.name, t.Tunables.position)
+)
+PARENTS = (
+    select(t.CandidateParents.parent_id)
+    .where(
+        t.CandidateParents.candidate_id == bindparam("candidate"), t.CandidateParents.attempt_id == bindparam("attempt")
+    )
+    .order_by(t.CandidateParents.position)
+)
+REWRITES = (
+    select(t.Rewrites.name, t.Rewrites.argument)
+    .where(t.Rewrites.attempt_id == bindparam("attempt"))
+    .order_by(t.Rewrites.position)
+)
+FIRST_ATTEMPT = select(func.min(t.Attempts.id)).where(t.Attempts.candidate_id == bindparam("candidate"))
+FIRST_ATTEMPT_IN_RUN = FIRST_ATTEMPT.where(t.Attempts.run_id == bindparam("run"))
 
 
 # --- what was learned -----------------------------------------------------------------------------------------------
@@ -526,14 +537,7 @@ def timing_rows(at: Row, timing: Timing) -> Rows:
 
 def read_evaluation(connection: Connection, evaluation_id: int) -> Evaluation:
     """The evaluation of that number, whole."""
-    row = connection.execute(
-        select(t.Evaluations.__table__, t.Tasks.name).join(t.Tasks).where(t.Evaluations.id == evaluation_id)
-    ).one()
-    stages = connection.execute(
-        select(t.EvaluationStages.stage, t.EvaluationStages.seconds)
-        .where(t.EvaluationStages.evaluation_id == evaluation_id)
-        .order_by(t.EvaluationStages.position)
-    )
+    row = connection.execute(EVALUATION, {"evaluation": evaluation_id}).one()
     return Evaluation(
         candidate=row.candidate_id,
         task=row.name,
@@ -542,21 +546,20 @@ def read_evaluation(connection: Connection, evaluation_id: int) -> Evaluation:
         verdict=read_verdict(connection, evaluation_id),
         timing=read_timing(connection, evaluation_id),
         timing_reason=row.timing_reason,
-        stages=tuple(StageTime(stage=stage, seconds=seconds) for stage, seconds in stages),
+        stages=tuple(
+            StageTime(stage=s.stage, seconds=s.seconds) for s in parts(connection, t.EvaluationStages, evaluation_id)
+        ),
     )
 
 
 def read_build(connection: Connection, evaluation_id: int, candidate: str) -> Build:
-    row = connection.execute(select(t.Builds.__table__).where(t.Builds.evaluation_id == evaluation_id)).one()
-    flags = connection.execute(
-        select(t.BuildFlags.flag).where(t.BuildFlags.evaluation_id == evaluation_id).order_by(t.BuildFlags.position)
-    ).scalars()
+    (row,) = parts(connection, t.Builds, evaluation_id)
     return Build(
         candidate=candidate,
         target=row.target,
         method=BuildMethod(row.method) if row.method else None,
         fallback_reason=row.fallback_reason,
-        flags=tuple(flags),
+        flags=tuple(f.flag for f in parts(connection, t.BuildFlags, evaluation_id)),
         compiler=row.compiler,
         artifact=Path(row.artifact) if row.artifact is not None else None,
         ptx=Path(row.ptx) if row.ptx is not None else None,
@@ -582,9 +585,7 @@ def read_build(connection: Connection, evaluation_id: int, candidate: str) -> Bu
 
 
 def read_verdict(connection: Connection, evaluation_id: int) -> Verdict | None:
-    row = connection.execute(
-        select(t.Verdicts.__table__).where(t.Verdicts.evaluation_id == evaluation_id)
-    ).one_or_none()
+    row = next(iter(parts(connection, t.Verdicts, evaluation_id)), None)
     if row is None:
         return None
     cases = read_cases(connection, t.CaseVerdicts, evaluation_id)
@@ -614,7 +615,7 @@ def read_verdict(connection: Connection, evaluation_id: int) -> Verdict | None:
 
 
 def read_timing(connection: Connection, evaluation_id: int) -> Timing | None:
-    row = connection.execute(select(t.Timings.__table__).where(t.Timings.evaluation_id == evaluation_id)).one_or_none()
+    row = next(iter(parts(connection, t.Timings, evaluation_id)), None)
     if row is None:
         return None
     cases = read_cases(connection, t.CaseTimings, evaluation_id)
@@ -649,12 +650,8 @@ def read_cases(
     connection: Connection, table: type[t.CaseVerdicts] | type[t.CaseTimings], evaluation_id: int
 ) -> dict[str, Case]:
     """The cases that an evaluation's verdicts or timings point to, by id."""
-    wanted = select(table.case_id).where(table.evaluation_id == evaluation_id)
-    sizes = grouped(
-        connection.execute(
-            select(t.CaseSizes.case_id, t.CaseSizes.name, t.CaseSizes.value).where(t.CaseSizes.case_id.in_(wanted))
-        )
-    )
+    cases_query, sizes_query = cases_queries(table)
+    sizes = grouped(connection.execute(sizes_query, {"evaluation": evaluation_id}))
     return {
         row.id: Case(
             name=row.name,
@@ -665,14 +662,32 @@ def read_cases(
             seed=row.seed,
             purpose=Purpose(row.purpose),
         )
-        for row in connection.execute(select(t.Cases.__table__).where(t.Cases.id.in_(wanted)))
+        for row in connection.execute(cases_query, {"evaluation": evaluation_id})
     }
 
 
-def parts(connection: Connection, table: Any, evaluation_id: int) -> Sequence[Any]:
+@cache
+def cases_queries(table: type[t.CaseVerdicts] | type[t.CaseTimings]) -> tuple[Any, Any]:
+    wanted = select(table.case_id).where(table.evaluation_id == bindparam("evaluation"))
+    sizes = select(t.CaseSizes.case_id, t.CaseSizes.name, t.CaseSizes.value).where(t.CaseSizes.case_id.in_(wanted))
+    return select(t.Cases.__table__).where(t.Cases.id.in_(wanted)), sizes
+
+
+def parts(connection: Connection, table: type[t.Base], evaluation_id: int) -> Sequence[Any]:
     """The rows of a table that belong to an evaluation, in the order of their key."""
-    query = select(table.__table__).where(table.evaluation_id == evaluation_id)
-    return connection.execute(query.order_by(*table.__table__.primary_key.columns)).all()
+    return connection.execute(parts_query(table), {"evaluation": evaluation_id}).all()
+
+
+@cache
+def parts_query(table: type[t.Base]) -> Any:
+    columns = t.Base.metadata.tables[table.__tablename__]
+    query = select(columns).where(columns.c.evaluation_id == bindparam("evaluation"))
+    return query.order_by(*columns.primary_key.columns)
+
+
+EVALUATION = (
+    select(t.Evaluations.__table__, t.Tasks.name).join(t.Tasks).where(t.Evaluations.id == bindparam("evaluation"))
+)
 
 
 def grouped(rows: Iterable[Any]) -> dict[Any, list[tuple[Any, ...]]]:

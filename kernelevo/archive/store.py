@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import RLock
 from types import TracebackType
 
-from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, func, select, text, update
+from sqlalchemy import Connection, Engine, RowMapping, Select, bindparam, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -185,9 +185,8 @@ class Archive:
         A resumed run must act on what it gets back: the decision whose replies may have been paid for already.
         """
         with writing(self.engine) as connection:
-            at = (t.Jobs.run_id == job.run, t.Jobs.iteration == job.iteration)
-            if stored := rows.read_jobs(connection, *at):
-                return stored[0]
+            if connection.execute(ASKED, {"run": job.run, "iteration": job.iteration}).scalar() is not None:
+                return rows.read_jobs(connection, t.Jobs.run_id == job.run, t.Jobs.iteration == job.iteration)[0]
             self.known_task_id(connection, job.run)
             self.insert(connection, rows.job_rows(job, now=self.now()))
             return job
@@ -235,8 +234,7 @@ class Archive:
         """
         with writing(self.engine) as connection:
             self.ensure_job(connection, job)
-            told = select(t.Attempts.id).where(t.Attempts.run_id == job.run, t.Attempts.iteration == job.iteration)
-            if connection.execute(told).scalar() is not None:
+            if connection.execute(TOLD, {"run": job.run, "iteration": job.iteration}).scalar() is not None:
                 raise ArchiveError(
                     f"iteration {job.iteration} of run {job.run} is told already",
                     next_step="let one process at a time go on with a run",
@@ -276,18 +274,19 @@ class Archive:
 
     def known(self, candidate: str, task: Task, device: str) -> Evaluation | None:
         """The newest evaluation of a candidate for exactly these task files on a device, or None."""
-        return self.evaluation(candidate, task=task.name, device=device, task_digest=task.digest)
+        wanted = {"candidate": candidate, "device": device, "name": task.name, "digest": task.digest}
+        with reading(self.engine) as connection:
+            newest = connection.execute(KNOWN, wanted).scalar()
+            return None if newest is None else rows.read_evaluation(connection, newest)
 
-    def evaluation(
-        self, candidate: str, *, task: str | None = None, device: str | None = None, task_digest: str | None = None
-    ) -> Evaluation | None:
-        """The newest evaluation of a candidate id that fits, or None."""
+    def evaluation(self, candidate: str, *, task: str | None = None, device: str | None = None) -> Evaluation | None:
+        """The newest evaluation of a candidate id, for any version of the task, or None."""
         wanted = [t.Evaluations.candidate_id == candidate]
         wanted += [t.Tasks.name == task] if task is not None else []
         wanted += [t.Evaluations.device == device] if device is not None else []
-        wanted += [t.Tasks.digest == task_digest] if task_digest is not None else []
+        query = select(func.max(t.Evaluations.id)).join(t.Tasks).where(*wanted)
         with reading(self.engine) as connection:
-            newest = newest_evaluation(connection, *wanted)
+            newest = connection.execute(query).scalar()
             return None if newest is None else rows.read_evaluation(connection, newest)
 
     def evaluations(self, candidate: str) -> list[Evaluation]:
@@ -398,8 +397,7 @@ class Archive:
         return found
 
     def ensure_job(self, connection: Connection, job: Job) -> None:
-        stored = select(t.Jobs.iteration).where(t.Jobs.run_id == job.run, t.Jobs.iteration == job.iteration)
-        if connection.execute(stored).scalar() is None:
+        if connection.execute(ASKED, {"run": job.run, "iteration": job.iteration}).scalar() is None:
             self.known_task_id(connection, job.run)
             self.insert(connection, rows.job_rows(job, now=self.now()))
 
@@ -422,9 +420,9 @@ class Archive:
                 raise ValueError(f"evaluation of {evaluation.candidate} for candidate {candidate and candidate.id}")
             evaluation_id = same_evaluation(connection, evaluation, task_id)
             if evaluation_id is None:
-                evaluation_id = following(connection, t.Evaluations.id)
+                evaluation_id = following(connection, LAST_EVALUATION)
                 self.insert(connection, rows.evaluation_rows(evaluation_id, evaluation, task_id=task_id, now=now))
-        attempt_id = following(connection, t.Attempts.id)
+        attempt_id = following(connection, LAST_ATTEMPT)
         attempt = {
             "id": attempt_id,
             "run_id": job and job.run,
@@ -454,9 +452,17 @@ class Archive:
             ) from error
 
 
-def following(connection: Connection, column: InstrumentedAttribute[int]) -> int:
+LAST_EVALUATION = select(func.max(t.Evaluations.id))
+LAST_ATTEMPT = select(func.max(t.Attempts.id))
+ASKED = select(t.Jobs.iteration).where(t.Jobs.run_id == bindparam("run"), t.Jobs.iteration == bindparam("iteration"))
+TOLD = select(t.Attempts.id).where(
+    t.Attempts.run_id == bindparam("run"), t.Attempts.iteration == bindparam("iteration")
+)
+
+
+def following(connection: Connection, last: Select[int]) -> int:
     """The next number of a table. Safe, because writers hold the write lock from the start of a transaction."""
-    return (connection.execute(select(func.max(column))).scalar() or 0) + 1
+    return (connection.execute(last).scalar() or 0) + 1
 
 
 def told_iterations(connection: Connection, run: str) -> frozenset[int]:
@@ -466,20 +472,28 @@ def told_iterations(connection: Connection, run: str) -> frozenset[int]:
 
 def same_evaluation(connection: Connection, evaluation: Evaluation, task_id: int) -> int | None:
     """The number of the stored evaluation with exactly these facts, if it is the newest of its kind."""
-    newest = newest_evaluation(
-        connection,
-        t.Evaluations.candidate_id == evaluation.candidate,
-        t.Evaluations.task_id == task_id,
-        t.Evaluations.device == evaluation.device,
-    )
+    wanted = {"candidate": evaluation.candidate, "device": evaluation.device, "task": task_id}
+    newest = connection.execute(NEWEST, wanted).scalar()
     if newest is None or rows.read_evaluation(connection, newest) != evaluation:
         return None
-    return newest
+    return int(newest)
 
 
-def newest_evaluation(connection: Connection, *wanted: ColumnElement[bool]) -> int | None:
-    query = select(t.Evaluations.id).join(t.Tasks).where(*wanted).order_by(t.Evaluations.id.desc()).limit(1)
-    return connection.execute(query).scalar()
+NEWEST = select(func.max(t.Evaluations.id)).where(
+    t.Evaluations.candidate_id == bindparam("candidate"),
+    t.Evaluations.device == bindparam("device"),
+    t.Evaluations.task_id == bindparam("task"),
+)
+KNOWN = (
+    select(func.max(t.Evaluations.id))
+    .join(t.Tasks)
+    .where(
+        t.Evaluations.candidate_id == bindparam("candidate"),
+        t.Evaluations.device == bindparam("device"),
+        t.Tasks.name == bindparam("name"),
+        t.Tasks.digest == bindparam("digest"),
+    )
+)
 
 
 def resolve(connection: Connection, column: InstrumentedAttribute[str], wanted: str, *, noun: str, tag: str) -> str:
@@ -518,11 +532,7 @@ def read_ancestry(connection: Connection, candidate: str, *, run: str | None) ->
             continue
         first = rows.first_attempt(connection, here, run=run)
         found[here] = connection.execute(APPEARANCE, {"attempt": first}).mappings().one()
-        edges = connection.execute(
-            select(t.CandidateParents.parent_id)
-            .where(t.CandidateParents.candidate_id == here, t.CandidateParents.attempt_id == first)
-            .order_by(t.CandidateParents.position)
-        ).scalars()
+        edges = connection.execute(rows.PARENTS, {"candidate": here, "attempt": first}).scalars()
         parents[here] = [parent for parent in edges if parent != here]
         waiting += parents[here]
     made: dict[str, Ancestry] = {}
