@@ -17,10 +17,10 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from kernelevo.archive import Archive
 from kernelevo.config import Settings, read_settings
 from kernelevo.devices import Device
 from kernelevo.errors import UsageError
@@ -29,8 +29,11 @@ from kernelevo.models import Model
 from kernelevo.models.load import load_model
 from kernelevo.prompt import write_prompt
 from kernelevo.propose import propose, read_candidate
-from kernelevo.records import Candidate, Diagnostic, Evaluation, Job, Operator, Prompt, Reply, Run, Task, digest
-from kernelevo.selection import Strategy, load_strategy, ranked
+from kernelevo.records import Candidate, Diagnostic, Evaluation, Job, Operator, Run, Scored, Task, digest
+from kernelevo.selection import Choice, Strategy, load_strategy, ranked
+
+if TYPE_CHECKING:
+    from kernelevo.archive import Archive
 
 ATTEMPTS = 8  # proposals of a free model per job before a duplicate is accepted
 
@@ -99,23 +102,25 @@ def evolve(
         check_resumable(run, task)
     chooser = load_strategy(run.strategy)
     proposers = {name: load_model(name) for name in run.models}
-    with load_device(device if isinstance(device, Device) else run.device, settings) as opened:
+    with load_device(device if not isinstance(device, str) else run.device, settings) as opened:
         if resume is None:
             archive.create_run(run, task)
+        else:
+            archive.reopen_run(run.id)
         try:
             for generation in range(run.generations + 1):
                 jobs = list(ask_generation(run, task, archive, chooser, generation))
                 evolve_generation(run, task, jobs, archive, proposers, opened, settings, watch)
-        except BaseException:
-            archive.finish_run(run.id, status="stopped")
+        except BaseException as error:
+            archive.finish_run(run.id, status="stopped" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
-        archive.finish_run(run.id, status="finished")
+    archive.finish_run(run.id, status="finished")
     scored = archive.scored(run.id)
     best = ranked(scored)
     return Evolution(
         run=run,
-        seed=next((archive.candidate(s.candidate) for s in scored if s.iteration == 0), None),
-        best=archive.candidate(best[0].candidate) if best else None,
+        seed=next((archive.candidate(s.candidate, run=run.id) for s in scored if s.iteration == 0), None),
+        best=archive.candidate(best[0].candidate, run=run.id) if best else None,
         candidates=len(scored),
         seconds=time.monotonic() - started,
     )
@@ -124,15 +129,13 @@ def evolve(
 def ask_generation(run: Run, task: Task, archive: Archive, strategy: Strategy, generation: int) -> Iterator[Job]:
     """The jobs of a generation that have not been told yet. Generation 0 is the task's own kernel."""
     told = archive.told(run.id)
-    scored = [s for s in archive.scored(run.id) if s.generation < generation]
+    scored = archive.scored(run.id, before_generation=generation)
     first = 1 + (generation - 1) * run.population
     iterations = range(first, first + run.population) if generation else range(1 if task.seed_source else 0)
     for iteration in iterations:
         if iteration in told:
             continue
-        job = ask(run, strategy, scored, iteration=iteration, generation=generation)
-        archive.record_job(job)
-        yield job
+        yield archive.record_job(ask(run, strategy, scored, iteration=iteration, generation=generation))
 
 
 def ask(run: Run, strategy: Strategy, scored: Sequence[Scored], *, iteration: int, generation: int) -> Job:
@@ -140,19 +143,19 @@ def ask(run: Run, strategy: Strategy, scored: Sequence[Scored], *, iteration: in
     rng = random.Random(f"{run.seed}:{iteration}")
     seed = rng.getrandbits(32)
     model = run.models[iteration % len(run.models)]
-    if generation == 0:
-        operator, parents, island = Operator.SEED, (), None
-    else:
-        choice = strategy.choose(scored, iteration=iteration, generation=generation, rng=rng)
-        operator, parents, island = choice.operator, choice.parents, choice.island
+    choice = (
+        strategy.choose(scored, iteration=iteration, generation=generation, rng=rng)
+        if generation
+        else Choice(operator=Operator.SEED, parents=(), island=None)
+    )
     return Job(
         run=run.id,
         iteration=iteration,
         generation=generation,
-        operator=operator,
-        parents=parents,
+        operator=choice.operator,
+        parents=choice.parents,
         model=model,
-        island=island,
+        island=choice.island,
         seed=seed,
     )
 
@@ -211,7 +214,7 @@ def propose_candidate(
     """
     if job.operator is Operator.SEED:
         return Candidate(source=task.seed_source or "", entry=task.entry)
-    parents = [archive.candidate(parent) for parent in job.parents]
+    parents = [archive.candidate(parent, run=job.run) for parent in job.parents]
     feedback = {parent: archive.feedback(parent, task, device.name) for parent in job.parents}
     for attempt in range(ATTEMPTS):
         seeded = replace(job, seed=(job.seed + attempt) % 2**32)

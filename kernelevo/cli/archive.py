@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from kernelevo.cli.show import console, duration, evaluation_lines, lineage_tree, rows
+from kernelevo.cli.show import console, duration, evaluation_lines, lineage_tree, rows, status
 from kernelevo.config import read_settings
+from kernelevo.errors import UsageError
+from kernelevo.records import Candidate, Run
 
 if TYPE_CHECKING:
     from kernelevo.archive import Archive
-    from kernelevo.records import Run
 
 group = typer.Typer(help="Runs, candidates and their ancestry.", no_args_is_help=True)
 ArchiveOption = Annotated[Path | None, typer.Option("--archive", help="SQLite file [db/kernelevo.sqlite]")]
@@ -27,3 +29,108 @@ def opened(path: Path | None) -> Archive:
     from kernelevo.archive import open_archive
 
     return open_archive(read_settings(archive=path).archive, read_only=True)
+
+
+@group.command()
+def best(
+    task: Annotated[str | None, typer.Argument(help="a task's name; all tasks when left out")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="places of each board")] = 10,
+    archive: ArchiveOption = None,
+) -> None:
+    """Correct candidates by time: one board per task, device, target and kind of time."""
+    with opened(archive) as archived:
+        placings = archived.leaderboard(task, limit=limit)
+        if not placings:
+            raise UsageError("the archive has no time yet", next_step=f"kernelevo evolve {task or 'rmsnorm'}")
+        for board, places in groupby(placings, key=lambda p: (p.task, p.device, p.target, p.kind.value)):
+            cells = [[str(p.place), p.candidate, duration(p.score_ns)] for p in places]
+            title = f"{board[0]} on {board[1]}, {board[3].upper()} for {board[2]}"
+            console.print(rows(title, ["place", "candidate", "time"], cells, right=[0, 2]))
+        console.print(f"next: kernelevo archive show {placings[0].candidate}")
+
+
+@group.command("list")
+def list_(
+    task: Annotated[str | None, typer.Option(help="only runs of this task")] = None, archive: ArchiveOption = None
+) -> None:
+    """Runs, oldest first."""
+    with opened(archive) as archived:
+        cells = [
+            [
+                e.run.id,
+                e.run.task,
+                ", ".join(e.run.models),
+                e.run.strategy,
+                str(e.run.seed),
+                e.status,
+                str(e.candidates),
+            ]
+            for e in archived.list_runs(task=task)
+        ]
+    columns = ["run", "task", "models", "strategy", "seed", "status", "candidates"]
+    console.print(rows("", columns, cells, right=[4, 6]))
+
+
+@group.command()
+def show(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="a run (r-...) or a candidate (c-...), or its beginning")],
+    source: Annotated[
+        bool, typer.Option("--source", help="print the candidate's CUDA source and nothing else")
+    ] = False,
+    archive: ArchiveOption = None,
+) -> None:
+    """Everything about one run or one candidate."""
+    with opened(archive) as archived:
+        if id_.startswith("r-"):
+            show_run(archived, archived.get_run(id_))
+        else:
+            show_candidate(archived, archived.candidate(id_), source=source)
+
+
+@group.command()
+def lineage(
+    candidate: Annotated[str, typer.Argument(help="a candidate's id, or its beginning")], archive: ArchiveOption = None
+) -> None:
+    """A candidate and everything it comes from."""
+    with opened(archive) as archived:
+        console.print(lineage_tree(archived.lineage(candidate)))
+
+
+def show_run(archive: Archive, run: Run) -> None:
+    """Its settings, and one line per iteration."""
+    entry = next(e for e in archive.list_runs(task=run.task) if e.run.id == run.id)
+    console.print(
+        f"[bold]{run.id}[/bold] {run.task} on {run.device}: {entry.status}; {', '.join(run.models)}, {run.strategy}, "
+        f"{run.generations} generations of {run.population}, seed {run.seed}; started {entry.started_at}"
+    )
+    cells = []
+    told = {s.iteration: s for s in archive.scored(run.id)}
+    for job in archive.jobs(run.id):
+        scored = told.get(job.iteration)
+        rewrites = [str(r) for reply in archive.replies(run.id, job.iteration)[-1:] for r in reply.rewrites]
+        cells.append(
+            [
+                str(job.iteration),
+                str(job.generation),
+                job.operator.value,
+                scored.candidate if scored else "-",
+                status(scored.status) if scored else Text("no candidate", style="dim"),
+                duration(scored.score_ns) if scored else "-",
+                " + ".join(job.parents),
+                ", ".join(rewrites),
+            ]
+        )
+    columns = ["#", "generation", "operator", "candidate", "status", "time", "parents", "rewrites"]
+    console.print(rows("", columns, cells, right=[0, 1, 5]))
+
+
+def show_candidate(archive: Archive, candidate: Candidate, *, source: bool) -> None:
+    """Its evaluations, newest first, and its ancestry."""
+    if source:
+        print(candidate.source, end="")
+        return
+    for evaluation in archive.evaluations(candidate.id):
+        for line in evaluation_lines(evaluation):
+            console.print(line, markup=False)
+    console.print(lineage_tree(archive.lineage(candidate.id)))
+    console.print(f"next: kernelevo archive show {candidate.id} --source > kernel.cu")

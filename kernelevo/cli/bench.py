@@ -28,3 +28,13 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{processor}, {cores} cores, {memory:.0f} GiB, Python {platform.python_version()}"
+
+
+@group.command()
+def archive() -> None:
+    """Bookkeeping per iteration with 1,000 and with 100,000 candidates in the archive."""
+    from kernelevo.archive.bench import bench_archive
+
+    console.print(machine())
+    cells = [[row.name, f"{row.small_ms:.2f}", f"{row.large_ms:.2f}"] for row in bench_archive()]
+    console.print(rows("", ["what", "ms at 1,000", "ms at 100,000"], cells, right=[1, 2]))

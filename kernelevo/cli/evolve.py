@@ -11,8 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from kernelevo.cli.archive import print_lineage
-from kernelevo.cli.show import console, diff, duration, rows, score, status
+from kernelevo.cli.show import console, diff, duration, lineage_tree, rows, score, status
 from kernelevo.config import read_settings
 from kernelevo.records import Evaluation, Operator, Task
 
@@ -65,10 +64,9 @@ def evolve(
             console.print("no candidate passed", style="red")
             console.print(f"next: kernelevo archive show {result.run.id}")
             raise typer.Exit(1)
-        evaluations = {
-            c.id: opened.evaluation(c.id, loaded.name, result.run.device) for c in (result.best, result.seed) if c
-        }
-        print_lineage(opened, result.best.id, result.run)
+        evaluations = {c.id: opened.known(c.id, loaded, result.run.device) for c in (result.best, result.seed) if c}
+        console.print("\n[bold]lineage of the best[/bold]")
+        console.print(lineage_tree(opened.lineage(result.best.id, run=result.run.id)))
         if result.seed is not None and result.best.id != result.seed.id:
             console.print(f"\n[bold]{result.best.id} against the seed kernel[/bold]")
             console.print(diff(result.seed, result.best))
@@ -131,7 +129,7 @@ class Progress:
             new = score(event.evaluation)
             if new is not None and (self.best is None or new < self.best):
                 self.best = new
-            reached = status(event.evaluation)
+            reached = status(event.evaluation.status)
             time = duration(new)
             best = duration(self.best)
         elif event.text:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.syntax import Syntax
@@ -12,6 +13,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from kernelevo.records import Candidate, Evaluation, Outcome, Timing, TimingKind
+
+if TYPE_CHECKING:
+    from kernelevo.archive import Ancestry
 
 console = Console(highlight=False)
 
@@ -43,8 +47,9 @@ def kind_of_time(timing: Timing) -> str:
     return f"MEASURED on {timing.device}"
 
 
-def status(evaluation: Evaluation) -> Text:
-    return Text(evaluation.status, style=STYLES.get(evaluation.status, ""))
+def status(words: str) -> Text:
+    """A status in its colour."""
+    return Text(words, style=STYLES.get(words, ""))
 
 
 def score(evaluation: Evaluation) -> float | None:
@@ -76,11 +81,11 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     if evaluation.timing is not None:
         timing = evaluation.timing
         lines.append(f"  {duration(timing.score_ns)} {kind_of_time(timing)} ({timing.method})")
-        for case in timing.cases:
-            interval = f"{duration(case.low_ns)} .. {duration(case.high_ns)}"
-            lines.append(f"    {case.case.name}: {duration(case.median_ns)} ({interval})")
-            if case.bottleneck:
-                lines.append(f"      {case.bottleneck}")
+        for timed in timing.cases:
+            interval = f"{duration(timed.low_ns)} .. {duration(timed.high_ns)}"
+            lines.append(f"    {timed.case.name}: {duration(timed.median_ns)} ({interval})")
+            if timed.bottleneck:
+                lines.append(f"      {timed.bottleneck}")
     elif evaluation.timing_reason:
         lines.append(f"  no time: {evaluation.timing_reason}")
     registers = max((r.registers for r in build.resources), default=None)
@@ -90,28 +95,32 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     return lines
 
 
-def lineage_tree(
-    ids: str, parents: Mapping[str, Sequence[str]], label: Callable[[str], str | Text], *, seen: set[str] | None = None
-) -> Tree:
+def lineage_tree(ancestry: Ancestry) -> Tree:
     """A candidate above its parents, above theirs; what was shown before is not unfolded again."""
-    tree = Tree(label(ids))
-    add_parents(tree, ids, parents, label, seen if seen is not None else {ids})
+    tree = Tree(ancestor(ancestry))
+    add_parents(tree, ancestry, {ancestry.candidate})
     return tree
 
 
-def add_parents(
-    branch: Tree,
-    candidate: str,
-    parents: Mapping[str, Sequence[str]],
-    label: Callable[[str], str | Text],
-    seen: set[str],
-) -> None:
-    for parent in parents.get(candidate, ()):
-        known = parent in seen
-        seen.add(parent)
-        child = branch.add(label(parent) if not known else Text.assemble(label(parent), (" (above)", "dim")))
+def add_parents(branch: Tree, ancestry: Ancestry, seen: set[str]) -> None:
+    for parent in ancestry.parents:
+        known = parent.candidate in seen
+        seen.add(parent.candidate)
+        child = branch.add(Text.assemble(ancestor(parent), (" (above)", "dim")) if known else ancestor(parent))
         if not known:
-            add_parents(child, parent, parents, label, seen)
+            add_parents(child, parent, seen)
+
+
+def ancestor(ancestry: Ancestry) -> Text:
+    """One line: id, how it was made, status and time."""
+    made = ", ".join(str(rewrite) for rewrite in ancestry.rewrites)
+    operator = ancestry.operator.value if ancestry.operator else "evaluated by hand"
+    return Text.assemble(
+        (ancestry.candidate, "bold"),
+        f"  {operator}{': ' + made if made else ''}  ",
+        status(ancestry.status or "not evaluated"),
+        f"  {duration(ancestry.score_ns)}",
+    )
 
 
 def diff(old: Candidate, new: Candidate) -> Syntax:

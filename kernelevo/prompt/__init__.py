@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jinja2
+from kernelevo.records import Candidate, Job, Message, Prompt, Purpose, Task
 
-from kernelevo.records import Candidate, Job, Message, Operator, Prompt, Purpose, Task
-
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-    undefined=jinja2.StrictUndefined,
-    keep_trailing_newline=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+if TYPE_CHECKING:
+    import jinja2
 
 
 def write_prompt(
@@ -44,8 +39,8 @@ def write_prompt(
     return Prompt(
         operator=job.operator,
         messages=(
-            Message(role="system", text=TEMPLATES.get_template("system.j2").render(facts)),
-            Message(role="user", text=TEMPLATES.get_template(template).render(facts)),
+            Message(role="system", text=read_template("system.j2").render(facts)),
+            Message(role="user", text=read_template(template).render(facts)),
         ),
         parents=tuple(parents),
         template=template,
@@ -53,7 +48,17 @@ def write_prompt(
     )
 
 
-def operators_with_a_template() -> set[Operator]:
-    """Those a strategy may ask a model for."""
-    names = set(TEMPLATES.list_templates())
-    return {operator for operator in Operator if f"{operator.value}.j2" in names}
+@cache
+def read_template(name: str) -> jinja2.Template:
+    """A file of templates/. A name in it that no fact has is an error."""
+    import jinja2
+
+    folder = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    environment = jinja2.Environment(
+        loader=folder,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)

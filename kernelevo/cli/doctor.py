@@ -1,0 +1,84 @@
+"""`kernelevo doctor`: what this machine has, and how to get what it lacks."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import typer
+from rich.text import Text
+
+from kernelevo.cli.bench import machine
+from kernelevo.cli.show import console, rows
+from kernelevo.config import read_settings, secrets_present
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(doctor)
+
+
+def doctor() -> None:
+    """Says what was found, and how to get what was not.
+
+    Exit code: 0 when kernels can be built and run on the emulator, 1 otherwise.
+    """
+    settings = read_settings()
+    lines = [*toolchain_lines(), *emulator_lines(), gpu_line(), *sandbox_lines(), *key_lines()]
+    console.print(f"{machine()}\ncache {settings.cache}\narchive {settings.archive}\n")
+    marks = {True: Text("ok", style="green"), None: Text("-", style="yellow"), False: Text("missing", style="red")}
+    console.print(
+        rows("", ["", "what", "found, or how to get it"], [[marks[ok], name, words] for ok, name, words in lines])
+    )
+    if any(ok is False for ok, _, _ in lines):
+        raise typer.Exit(1)
+    console.print("\nnext: kernelevo evolve rmsnorm")
+
+
+Line = tuple[bool | None, str, str]  # found (None: missing, and optional), what, words
+
+
+def toolchain_lines() -> list[Line]:
+    from kernelevo.toolchain import report
+
+    return [
+        (True if line.found else (False if line.required else None), line.name, line.found or line.advice or "")
+        for line in report()
+    ]
+
+
+def emulator_lines() -> list[Line]:
+    """LLVM, the vector width that emulated warps run at, and whether the emulator starts."""
+    import llvmlite.binding as llvm
+
+    from kernelevo.devices.emulator import EmulatorDevice
+
+    features = llvm.get_host_cpu_features()
+    width = next((name for name in ("avx512f", "avx2", "neon", "sse4.2") if features.get(name)), "none")
+    version = ".".join(map(str, llvm.llvm_version_info))
+    lines: list[Line] = [(True, "LLVM", f"{version}, {llvm.get_host_cpu_name()}, vectors: {width}")]
+    problem = EmulatorDevice().unavailable()
+    lines.append((problem is None, "emulator", problem or "usable: candidates run on this machine's CPU"))
+    return lines
+
+
+def gpu_line() -> Line:
+    """The GPU, which this version sees and does not use."""
+    if tool := shutil.which("nvidia-smi"):
+        query = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        answer = subprocess.run(query, capture_output=True, text=True, check=False, timeout=20)
+        if answer.returncode == 0 and answer.stdout.strip():
+            return None, "GPU", f"{answer.stdout.strip()}: seen, but --device cuda is not part of this version"
+    return None, "GPU", "none found: times are PREDICTED on the emulator"
+
+
+def sandbox_lines() -> list[Line]:
+    from kernelevo.devices.confinement import protections
+
+    return [(True if held else None, f"sandbox: {name}", words) for name, held, words in protections()]
+
+
+def key_lines() -> list[Line]:
+    return [
+        (True if present else None, name, "set" if present else "not set; mutate needs no key")
+        for name, present in secrets_present().items()
+    ]
