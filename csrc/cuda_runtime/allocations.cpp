@@ -1,0 +1,242 @@
+#include "allocations.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "streams.h"
+
+namespace kernelevo::runtime {
+namespace {
+
+constexpr std::size_t kAlignment = 512;         // what torch's caching allocator gives
+constexpr std::size_t kRedzone = 4096;          // bytes on each side: one float per thread of the largest block
+constexpr std::uint64_t kCanary = 0x9E3779B97F4A7C15;  // as float 8.9e-21, as int64 negative: easy to spot
+constexpr std::size_t kQuarantine = 32 << 20;   // bytes of released memory kept to see late writes
+
+struct Block {
+  Allocation allocation;
+  void* memory = nullptr;  // what to free; nullptr for adopted memory
+  std::size_t memory_bytes = 0;
+};
+
+struct Registry {
+  std::mutex mutex;
+  std::map<std::uintptr_t, Block> live;
+  std::deque<Block> waiting;     // released while streams had work
+  std::deque<Block> quarantine;  // released, filled with canary
+  std::size_t quarantine_bytes = 0;
+  std::vector<Overrun> overruns;
+  std::uint64_t next_number = 1;
+  std::size_t live_bytes = 0;
+  std::size_t peak_bytes = 0;
+  std::size_t limit = std::size_t{80} << 30;
+  std::uint8_t poison = 0xA5;
+};
+
+Registry& registry() {
+  static Registry* instance = new Registry;  // leaked: tensors may outlive static destructors
+  return *instance;
+}
+
+// The canary is a function of the address so that a copied redzone does not look intact.
+std::uint64_t canary_at(std::uintptr_t word) { return kCanary ^ (word >> 3); }
+
+std::uint8_t canary_byte(std::uintptr_t address) {
+  std::uint64_t word = canary_at(address & ~std::uintptr_t{7});
+  return static_cast<std::uint8_t>(word >> (8 * (address & 7)));
+}
+
+void fill_canary(std::uintptr_t begin, std::uintptr_t end) {
+  for (; begin < end && (begin & 7); ++begin) *reinterpret_cast<std::uint8_t*>(begin) = canary_byte(begin);
+  for (; begin + 8 <= end; begin += 8) *reinterpret_cast<std::uint64_t*>(begin) = canary_at(begin);
+  for (; begin < end; ++begin) *reinterpret_cast<std::uint8_t*>(begin) = canary_byte(begin);
+}
+
+// First damaged byte and number of damaged bytes in [begin, end).
+std::pair<std::uintptr_t, std::size_t> damage(std::uintptr_t begin, std::uintptr_t end) {
+  std::uintptr_t first = 0;
+  std::size_t count = 0;
+  for (std::uintptr_t at = begin; at < end;) {
+    if ((at & 7) == 0 && at + 8 <= end && *reinterpret_cast<std::uint64_t*>(at) == canary_at(at)) {
+      at += 8;
+      continue;
+    }
+    if (*reinterpret_cast<std::uint8_t*>(at) != canary_byte(at)) {
+      if (count++ == 0) first = at;
+    }
+    ++at;
+  }
+  return {first, count};
+}
+
+void check_range(Registry& r, const Allocation& allocation, std::uintptr_t begin, std::uintptr_t end, bool released) {
+  auto [first, count] = damage(begin, end);
+  if (count == 0) return;
+  auto offset = static_cast<std::ptrdiff_t>(first - allocation.address);
+  r.overruns.push_back({allocation, offset, count, released});
+  fill_canary(begin, end);  // report once
+}
+
+void check_redzones(Registry& r, const Block& block) {
+  if (block.memory == nullptr) return;
+  auto begin = reinterpret_cast<std::uintptr_t>(block.memory);
+  const Allocation& a = block.allocation;
+  check_range(r, a, begin, a.address, false);
+  check_range(r, a, a.address + a.size, begin + block.memory_bytes, false);
+}
+
+void evict(Registry& r, std::size_t keep) {
+  while (r.quarantine_bytes > keep) {
+    Block block = r.quarantine.front();
+    r.quarantine.pop_front();
+    r.quarantine_bytes -= block.memory_bytes;
+    auto begin = reinterpret_cast<std::uintptr_t>(block.memory);
+    check_range(r, block.allocation, begin, begin + block.memory_bytes, true);
+    std::free(block.memory);
+  }
+}
+
+void retire(Registry& r, const Block& block) {
+  check_redzones(r, block);
+  if (block.memory_bytes > kQuarantine / 4) {
+    std::free(block.memory);
+    return;
+  }
+  auto begin = reinterpret_cast<std::uintptr_t>(block.memory);
+  fill_canary(begin, begin + block.memory_bytes);
+  r.quarantine.push_back(block);
+  r.quarantine_bytes += block.memory_bytes;
+  evict(r, kQuarantine);
+}
+
+}  // namespace
+
+void* allocate(std::size_t size, Origin origin) noexcept {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  if (size > r.limit || r.live_bytes > r.limit - size) return nullptr;
+  std::size_t padded = (size + kAlignment - 1) / kAlignment * kAlignment;
+  std::size_t memory_bytes = kRedzone + padded + kRedzone;
+  void* memory = std::aligned_alloc(kAlignment, memory_bytes);
+  if (memory == nullptr) {
+    evict(r, 0);
+    memory = std::aligned_alloc(kAlignment, memory_bytes);
+    if (memory == nullptr) return nullptr;
+  }
+  std::uintptr_t begin = reinterpret_cast<std::uintptr_t>(memory);
+  std::uintptr_t address = begin + kRedzone;
+  fill_canary(begin, address);
+  std::memset(reinterpret_cast<void*>(address), r.poison, size);
+  fill_canary(address + size, begin + memory_bytes);
+  r.live.emplace(address, Block{{r.next_number++, address, size, origin}, memory, memory_bytes});
+  r.live_bytes += size;
+  r.peak_bytes = std::max(r.peak_bytes, r.live_bytes);
+  return reinterpret_cast<void*>(address);
+}
+
+bool release(void* pointer) noexcept {
+  bool busy = work_is_pending();  // before our lock: streams lock first, allocations second
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  auto it = r.live.find(reinterpret_cast<std::uintptr_t>(pointer));
+  if (it == r.live.end() || it->second.memory == nullptr) return false;
+  Block block = it->second;
+  r.live.erase(it);
+  r.live_bytes -= block.allocation.size;
+  if (busy) {
+    r.waiting.push_back(block);
+  } else {
+    retire(r, block);
+  }
+  return true;
+}
+
+std::optional<Allocation> find_allocation(const void* pointer) {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  auto address = reinterpret_cast<std::uintptr_t>(pointer);
+  auto it = r.live.upper_bound(address);
+  if (it == r.live.begin()) return std::nullopt;
+  const Allocation& a = std::prev(it)->second.allocation;
+  if (address - a.address < std::max<std::size_t>(a.size, 1)) return a;
+  return std::nullopt;
+}
+
+void adopt(void* pointer, std::size_t size, Origin origin) {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  auto address = reinterpret_cast<std::uintptr_t>(pointer);
+  r.live.insert_or_assign(address, Block{{r.next_number++, address, size, origin}, nullptr, 0});
+}
+
+void abandon(void* pointer) {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  auto it = r.live.find(reinterpret_cast<std::uintptr_t>(pointer));
+  if (it != r.live.end() && it->second.memory == nullptr) r.live.erase(it);
+}
+
+void set_poison(std::uint8_t byte) {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  r.poison = byte;
+}
+
+void set_memory_limit(std::size_t bytes) {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  r.limit = bytes;
+}
+
+std::size_t memory_limit() {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  return r.limit;
+}
+
+std::size_t live_bytes() {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  return r.live_bytes;
+}
+
+std::size_t peak_bytes() {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  return r.peak_bytes;
+}
+
+std::vector<Overrun> take_overruns() {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  for (const auto& [address, block] : r.live) check_redzones(r, block);
+  for (const Block& block : r.waiting) check_redzones(r, block);
+  for (const Block& block : r.quarantine) {
+    auto begin = reinterpret_cast<std::uintptr_t>(block.memory);
+    check_range(r, block.allocation, begin, begin + block.memory_bytes, true);
+  }
+  return std::exchange(r.overruns, {});
+}
+
+std::vector<Allocation> live_allocations() {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  std::vector<Allocation> result;
+  result.reserve(r.live.size());
+  for (const auto& [address, block] : r.live) result.push_back(block.allocation);
+  return result;
+}
+
+void collect_released() {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  for (const Block& block : r.waiting) retire(r, block);
+  r.waiting.clear();
+}
+
+}  // namespace kernelevo::runtime

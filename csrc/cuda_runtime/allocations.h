@@ -1,0 +1,65 @@
+// Device memory: host memory with a redzone of known bytes on both sides of every allocation, filled with poison
+// when it is made. One registry for torch tensors, cudaMalloc, pinned and managed memory.
+// Gives allocation, release, look-up by address, and what was written outside. Thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "errors.h"
+
+namespace kernelevo::runtime {
+
+enum class Origin { kTensor, kDevice, kPinned, kManaged, kModule };
+
+struct Allocation {
+  std::uint64_t number = 0;  // in order of allocation, from 1
+  std::uintptr_t address = 0;
+  std::size_t size = 0;  // bytes, as asked for
+  Origin origin = Origin::kDevice;
+};
+
+// A write where nothing may be written: next to an allocation or into a released one.
+struct Overrun {
+  Allocation allocation;
+  std::ptrdiff_t offset = 0;  // of the first damaged byte, from the allocation's first byte
+  std::size_t bytes = 0;      // damaged bytes found on that side
+  bool after_release = false;
+};
+
+// Aligned to 512 bytes. nullptr when the limit is reached or the machine has no memory left; size 0 gives a valid
+// pointer to no bytes.
+KERNELEVO_API void* allocate(std::size_t size, Origin origin) noexcept;
+
+// False when `pointer` is not the first byte of a live allocation. The memory is given back only when no stream
+// has work left that could use it.
+KERNELEVO_API bool release(void* pointer) noexcept;
+
+// The live allocation that `pointer` points into (its end excluded; the first byte of an empty one included).
+KERNELEVO_API std::optional<Allocation> find_allocation(const void* pointer);
+
+// Makes memory that somebody else owns (a module's global variables) known to look-ups, without redzones.
+void adopt(void* pointer, std::size_t size, Origin origin);
+void abandon(void* pointer);
+
+// Byte that fresh memory is filled with.
+KERNELEVO_API void set_poison(std::uint8_t byte);
+
+// Most bytes that may be live at once.
+KERNELEVO_API void set_memory_limit(std::size_t bytes);
+KERNELEVO_API std::size_t memory_limit();
+KERNELEVO_API std::size_t live_bytes();
+KERNELEVO_API std::size_t peak_bytes();
+
+// Every overrun found since the last call, in live and released memory. Each damaged redzone is reported once.
+std::vector<Overrun> take_overruns();
+
+std::vector<Allocation> live_allocations();
+
+// Gives released memory back to the machine; called when no stream has work left.
+void collect_released();
+
+}  // namespace kernelevo::runtime

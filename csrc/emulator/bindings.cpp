@@ -1,0 +1,8 @@
+// The extension kernelevo.emulator._runtime.
+#include <pybind11/pybind11.h>
+
+#include "../cuda_runtime/bindings.h"
+
+PYBIND11_MODULE(_runtime, m) {
+  bind_cuda_runtime(m);
+}

@@ -1,0 +1,30 @@
+// The extension kernelevo.emulator._tensors. Importing it makes device="cuda" real: operators, guard and hooks register
+// themselves; `start` adds what needs torch to be up. Also the current stream, for torch.cuda's Python side.
+
+#include <c10/cuda/CUDAStream.h>
+#include <pybind11/pybind11.h>
+
+#include "generator.h"
+#include "memory.h"
+
+namespace py = pybind11;
+
+namespace {
+
+std::int64_t new_stream(int priority) { return c10::cuda::getStreamFromPool(priority, 0).id(); }
+std::int64_t current_stream() { return c10::cuda::getCurrentCUDAStream(0).id(); }
+
+void set_current_stream(std::int64_t id) {
+  c10::Stream stream(c10::Stream::UNSAFE, c10::Device(c10::kCUDA, 0), id);
+  c10::cuda::setCurrentCUDAStream(c10::cuda::CUDAStream(stream));
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_tensors, m) {
+  m.doc() = "device=\"cuda\" tensors in host memory, for a torch without CUDA.";
+  kernelevo::tensors::register_allocator();
+  m.def("new_stream", &new_stream, py::arg("priority") = 0);
+  m.def("current_stream", &current_stream);
+  m.def("set_current_stream", &set_current_stream);
+}
