@@ -55,7 +55,7 @@ def host_features() -> frozenset[str]:
     return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
 
 
-class Splat(ir.Constant):
+class Splat(ir.Constant):  # type: ignore[misc]  # llvmlite is untyped
     """A vector constant with the same scalar in every lane, written in LLVM's short form."""
 
     def __init__(self, scalar: ir.Constant, lanes: int) -> None:
@@ -145,15 +145,27 @@ class Emitter:
         if isinstance(value, Splat):
             value = value.constant
         if isinstance(value, ir.Constant) and isinstance(value.constant, int):
-            return value.constant & ((1 << value.type.width) - 1)
+            number: int = value.constant & ((1 << value.type.width) - 1)
+            return number
         return None
 
     def stack_slot(self, value: ir.Value) -> ir.Value:
-        """A pointer to a copy of a vector in the frame, to read lanes that are only known at run time."""
+        """A copy of a vector in the frame as an array, to reach lanes that are only known at run time."""
         with self.builder.goto_entry_block():
-            slot = self.builder.alloca(value.type)
-        self.builder.store(value, slot)
+            slot = self.builder.alloca(ir.ArrayType(value.type.element, value.type.count))
+            slot.align = 64
+        self.builder.store(value, self.builder.bitcast(slot, ir.PointerType(value.type)), align=64)
         return slot
+
+    def stack_vector(self, slot: ir.Value) -> ir.Value:
+        """The vector that a stack_slot holds now."""
+        array = slot.type.pointee
+        vector = ir.VectorType(array.element, array.count)
+        return self.builder.load(self.builder.bitcast(slot, ir.PointerType(vector)), align=64)
+
+    def lane_pointer(self, slot: ir.Value, lane: ir.Value) -> ir.Value:
+        """The address of one lane of a stack_slot."""
+        return self.builder.gep(slot, [ir.IntType(32)(0), lane])
 
     # --- casts
 
@@ -237,13 +249,15 @@ class Emitter:
 
     # --- pieces of floating-point semantics
 
-    def flush(self, value: ir.Value) -> ir.Value:
-        """.ftz: a subnormal f32 becomes a zero of its sign."""
-        bits = self.bits(value, "b32")
-        exponent = self.builder.and_(bits, self.const("b32", 0x7F800000))
-        tiny = self.builder.icmp_unsigned("==", exponent, self.const("b32", 0))
-        sign = self.builder.and_(bits, self.const("b32", 0x80000000))
-        return self.bits(self.select(tiny, sign, bits), "f32")
+    def flush(self, value: ir.Value, ptx_type: str = "f32") -> ir.Value:
+        """.ftz: a subnormal f32 or f16 becomes a zero of its sign."""
+        bits_type = f"b{size_of(ptx_type)}"
+        infinity = {"f16": 0x7C00, "f32": 0x7F800000}[ptx_type]
+        bits = self.bits(value, bits_type)
+        exponent = self.builder.and_(bits, self.const(bits_type, infinity))
+        tiny = self.builder.icmp_unsigned("==", exponent, self.const(bits_type, 0))
+        sign = self.builder.and_(bits, self.const(bits_type, 1 << size_of(ptx_type) - 1))
+        return self.bits(self.select(tiny, sign, bits), ptx_type)
 
     def saturate(self, value: ir.Value, ptx_type: str) -> ir.Value:
         """.sat: clamped to [0.0, 1.0]; NaN becomes +0.0."""

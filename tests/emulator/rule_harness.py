@@ -6,8 +6,8 @@
 
 An argument or result of type f16 or bf16 is an array of uint16 bits, pred of uint8 or bool, integers and the x2 types
 of unsigned integers, f32 and f64 of floats. A form may be followed by the operands that decide its shape:
-"d|p" a pair of destinations, "{2}" a vector of two, "#7" an immediate, "[a]" an address, "r" anything else. Carry in and out are the last argument
-and result.
+"d|p" a pair of destinations, "{2}" a vector of two, "#7" an immediate, "[a]" an address, "r" anything else. Carry in
+and out are the last argument and result.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ class CompiledRules:
         assert len(args) == len(sources), (text, sources)
         count = max((np.size(each) for each in args), default=CHUNK)
         padded = -(-count // CHUNK) * CHUNK
-        inputs = [_store(np.broadcast_to(np.asarray(a), (count,)), kind, padded) for a, kind in zip(args, sources, strict=True)]
+        inputs = [
+            _store(np.broadcast_to(np.asarray(a), (count,)), kind, padded)
+            for a, kind in zip(args, sources, strict=True)
+        ]
         outputs = [np.zeros(padded, _storage(kind)) for kind in destinations]
         bits = np.ones(padded, np.uint8) if mask is None else np.ascontiguousarray(np.asarray(mask, np.uint8))
         pointers = [array.ctypes.data for array in (*inputs, *outputs, bits)]

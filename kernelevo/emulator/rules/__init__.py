@@ -13,14 +13,33 @@ are exact; `.approx` functions stay within the error the ISA documents (see appr
 from __future__ import annotations
 
 from collections import defaultdict
-from itertools import chain
 
 from kernelevo.emulator.instruction import Instruction
-from kernelevo.emulator.rules import approximate, bits, compare, convert, floating, integer, warp
+from kernelevo.emulator.rules import (
+    approximate,
+    atomics,
+    bits,
+    compare,
+    convert,
+    floating,
+    half,
+    integer,
+    ordering,
+    warp,
+)
 from kernelevo.emulator.rules.row import Row
 
-TABLE: tuple[Row, ...] = tuple(
-    chain(bits.ROWS, integer.ROWS, floating.ROWS, approximate.ROWS, compare.ROWS, convert.ROWS, warp.ROWS)
+TABLE: tuple[Row, ...] = (
+    *bits.ROWS,
+    *integer.ROWS,
+    *floating.ROWS,
+    *half.ROWS,
+    *approximate.ROWS,
+    *compare.ROWS,
+    *convert.ROWS,
+    *warp.ROWS,
+    *atomics.ROWS,
+    *ordering.ROWS,
 )
 
 _BY_OPCODE: dict[str, list[Row]] = defaultdict(list)

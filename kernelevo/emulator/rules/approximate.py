@@ -15,6 +15,8 @@ bitwise equality is not promised; the error bounds of the PTX ISA are, and tests
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llvmlite import ir
 
 from kernelevo.emulator.emit import Emitter
@@ -125,7 +127,7 @@ def rsqrt(e: Emitter, x: ir.Value, kind: str) -> ir.Value:
     return e.builder.fdiv(e.const(kind, 1.0), e.intrinsic("llvm.sqrt", x.type, x))
 
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[[Emitter, ir.Value], ir.Value]] = {
     "ex2": ex2,
     "lg2": lg2,
     "sin": lambda e, x: sine(e, x, 0),

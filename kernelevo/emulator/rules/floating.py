@@ -75,7 +75,8 @@ def _testp_operands(i: Instruction) -> Signature:
 
 SECTION = "floating-point-instructions-"
 ROWS = (
-    *(Row(op, SECTION + op, each("f32"), _arithmetic, ("rn|rz|rm|rp?", "ftz?", "sat?")) for op in ("add", "sub", "mul")),
+    *(Row(op, SECTION + op, each("f32"), _arithmetic, ("rn|rz|rm|rp?", "ftz?", "sat?"))
+      for op in ("add", "sub", "mul")),
     *(Row(op, SECTION + op, each("f64"), _arithmetic, ("rn|rz|rm|rp?",)) for op in ("add", "sub", "mul")),
     *(Row(op, SECTION + op, each("f32"), _arithmetic, ("rn|rz|rm|rp", "ftz?", "sat?"), 3) for op in ("fma", "mad")),
     *(Row(op, SECTION + op, each("f64"), _arithmetic, ("rn|rz|rm|rp",), 3) for op in ("fma", "mad")),

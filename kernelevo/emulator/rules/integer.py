@@ -1,4 +1,4 @@
-"""Integer arithmetic: add, sub, mul, mad, div, rem, abs, neg, min, max.
+"""Integer arithmetic: add, sub, mul, mad, div, rem, abs, neg, min, max, sad, dot products, carries.
 
 Division by zero is unspecified in PTX; like the hardware's own code, quotient and remainder are all ones. No
 division can raise a signal.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from kernelevo.emulator.emit import Emitter, is_signed, size_of
+from kernelevo.emulator.emit import Emitter, is_signed, mangle, size_of
 from kernelevo.emulator.instruction import Instruction
-from kernelevo.emulator.rules.row import Row, Signature, each
+from kernelevo.emulator.rules.row import Result, Row, Signature, each
 
 INTEGERS = "u16 u32 u64 s16 s32 s64"
 
@@ -55,6 +55,8 @@ def _mad(e: Emitter, i: Instruction, a: ir.Value, b: ir.Value, c: ir.Value) -> i
 def _divide(e: Emitter, i: Instruction, a: ir.Value, b: ir.Value) -> ir.Value:
     (kind,) = i.types
     signed, width = is_signed(kind), size_of(kind)
+    if e.lanes > 1 and width <= 32 and not isinstance(b, ir.Constant):
+        return _divide_by_f64(e, i, a, b)
     zero = e.builder.icmp_unsigned("==", b, e.const(kind, 0))
     unsafe = zero
     if signed:
@@ -69,14 +71,25 @@ def _divide(e: Emitter, i: Instruction, a: ir.Value, b: ir.Value) -> ir.Value:
     return e.select(zero, e.const(kind, -1), result)
 
 
+def _divide_by_f64(e: Emitter, i: Instruction, a: ir.Value, b: ir.Value) -> ir.Value:
+    """Vectors have no integer division. A quotient of 32-bit integers, rounded to f64 and cut, is exact.
+
+    a/b differs from the next integer n by at least 1/b, relative to n at least 1/(a + b) >= 2^-33.
+    """
+    (kind,) = i.types
+    build, signed = e.builder, is_signed(kind)
+    zero = build.icmp_unsigned("==", b, e.const(kind, 0))
+    divisor = e.select(zero, e.const(kind, 1), b)
+    to_float = build.sitofp if signed else build.uitofp
+    quotient = build.fdiv(to_float(a, e.type_of("f64")), to_float(divisor, e.type_of("f64")))
+    # 2^31 of -2^31 / -1 wraps to -2^31
+    whole = e.resize(build.fptosi(quotient, e.type_of("s64")), size_of(kind), signed=False)
+    result = whole if i.opcode == "div" else build.sub(a, build.mul(whole, divisor))
+    return e.select(zero, e.const(kind, -1), result)
+
+
 def _abs(e: Emitter, i: Instruction, a: ir.Value) -> ir.Value:
-    return e.call(f"llvm.abs.{_mangled(a)}", a.type, a, ir.IntType(1)(0))
-
-
-def _mangled(a: ir.Value) -> str:
-    from kernelevo.emulator.emit import mangle
-
-    return mangle(a.type)
+    return e.call(f"llvm.abs.{mangle(a.type)}", a.type, a, ir.IntType(1)(0))
 
 
 def _neg(e: Emitter, i: Instruction, a: ir.Value) -> ir.Value:
@@ -87,6 +100,128 @@ def _minmax(e: Emitter, i: Instruction, a: ir.Value, b: ir.Value) -> ir.Value:
     return e.intrinsic(f"llvm.{i.types[0][0]}{i.opcode}", a.type, a, b)
 
 
+def _minmax_relu(e: Emitter, i: Instruction, a: ir.Value, b: ir.Value) -> ir.Value:
+    return e.intrinsic("llvm.smax", a.type, _minmax(e, i, a, b), e.const("s32", 0))
+
+
+# --- 24-bit products
+
+
+def _mul24(e: Emitter, i: Instruction, a: ir.Value, b: ir.Value) -> ir.Value:
+    (kind,) = i.types
+    signed = is_signed(kind)
+    a, b = (e.resize(_low24(e, value, signed=signed), 64, signed=signed) for value in (a, b))
+    product = e.builder.mul(a, b)
+    if "hi" in i.modifiers:
+        product = e.builder.lshr(product, e.const("b64", 16))
+    return e.resize(product, 32, signed=False)
+
+
+def _low24(e: Emitter, value: ir.Value, *, signed: bool) -> ir.Value:
+    eight = e.const("b32", 8)
+    top = e.builder.shl(value, eight)
+    return e.builder.ashr(top, eight) if signed else e.builder.lshr(top, eight)
+
+
+def _mad24(e: Emitter, i: Instruction, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    product = _mul24(e, i, a, b)
+    return e.intrinsic("llvm.sadd.sat", c.type, product, c) if "sat" in i.modifiers else e.builder.add(product, c)
+
+
+# --- sums of differences and products
+
+
+def _sad(e: Emitter, i: Instruction, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    prefix = i.types[0][0]
+    highest = e.intrinsic(f"llvm.{prefix}max", a.type, a, b)
+    lowest = e.intrinsic(f"llvm.{prefix}min", a.type, a, b)
+    return e.builder.add(c, e.builder.sub(highest, lowest))
+
+
+def _dot_operands(i: Instruction) -> Signature:
+    accumulator = "s32" if "s32" in i.types else "u32"
+    return (accumulator,), (*i.types, accumulator)
+
+
+def _dp4a(e: Emitter, i: Instruction, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    for place in range(4):
+        left, right = (_piece(e, value, place, 8, kind) for value, kind in zip((a, b), i.types, strict=True))
+        c = e.builder.add(c, e.builder.mul(left, right))
+    return c
+
+
+def _dp2a(e: Emitter, i: Instruction, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    first = 2 if "hi" in i.modifiers else 0
+    for place in range(2):
+        left = _piece(e, a, place, 16, i.types[0])
+        right = _piece(e, b, first + place, 8, i.types[1])
+        c = e.builder.add(c, e.builder.mul(left, right))
+    return c
+
+
+def _piece(e: Emitter, value: ir.Value, place: int, width: int, kind: str) -> ir.Value:
+    """Bits [place * width, (place + 1) * width) as a 32-bit integer of the type's signedness."""
+    part = e.builder.trunc(e.builder.lshr(value, e.const("b32", place * width)), e.type_of(f"b{width}"))
+    return e.resize(part, 32, signed=is_signed(kind))
+
+
+# --- extended precision: CC.CF is the carry of an addition and the borrow of a subtraction
+
+
+def _with_carry(e: Emitter, i: Instruction, *args: ir.Value) -> Result:
+    carry = None
+    if i.opcode in ("addc", "subc", "madc"):
+        *rest, carry = args
+        args = tuple(rest)
+    if i.opcode in ("mad", "madc"):
+        a, b, c = args
+        args = (_mul(e, i, a, b), c)
+    name = "usub" if i.opcode.startswith("sub") else "uadd"
+    result, out = _overflowing(e, name, *args)
+    if carry is not None:
+        step = e.resize(carry, size_of(i.types[0]), signed=False)
+        result, again = _overflowing(e, name, result, step)
+        out = e.builder.or_(out, again)
+    return (result, out) if "cc" in i.modifiers else result
+
+
+def _overflowing(e: Emitter, name: str, a: ir.Value, b: ir.Value) -> tuple[ir.Value, ir.Value]:
+    if name == "uadd":
+        total = e.builder.add(a, b)
+        return total, e.builder.icmp_unsigned("<", total, a)
+    return e.builder.sub(a, b), e.builder.icmp_unsigned("<", a, b)
+
+
+# --- two 16-bit lanes
+
+
+def _packed(e: Emitter, i: Instruction, a: ir.Value, b: ir.Value) -> ir.Value:
+    (kind,) = i.types
+    twice = e.at(2 * e.lanes)
+    left, right = (e.builder.bitcast(value, twice.type_of("b16")) for value in (a, b))
+    if i.opcode == "add":
+        result = e.builder.add(left, right)
+    else:
+        result = twice.intrinsic(f"llvm.{kind[0]}{i.opcode}", left.type, left, right)
+    return e.builder.bitcast(result, a.type)
+
+
+def _carry_rows() -> tuple[Row, ...]:
+    section = "extended-precision-integer-arithmetic-instructions-"
+    rows = []
+    for opcode in ("add", "sub", "mad", "addc", "subc", "madc"):
+        carry_in = opcode.endswith("c")
+        multiplies = opcode.startswith("mad")
+        for carry_out in (True, False) if carry_in else (True,):
+            slots = (*(("lo|hi",) if multiplies else ()), *(("cc",) if carry_out else ()))
+            rows.append(
+                Row(opcode, f"{section}{opcode}" + ("" if carry_in else "-cc"), each("u32 u64 s32 s64"), _with_carry,
+                    slots, 3 if multiplies else 2, carry_in=carry_in, carry_out=carry_out)
+            )  # fmt: skip
+    return tuple(rows)
+
+
+DOT_TYPES = tuple((a, b) for a in ("u32", "s32") for b in ("u32", "s32"))
 SECTION = "integer-arithmetic-instructions-"
 ROWS = (
     Row("add", SECTION + "add", each(INTEGERS), _add, linear="add"),
@@ -106,4 +241,13 @@ ROWS = (
     Row("neg", SECTION + "neg", each("s16 s32 s64"), _neg, operands=1, linear="neg"),
     Row("min", SECTION + "min", each(INTEGERS), _minmax),
     Row("max", SECTION + "max", each(INTEGERS), _minmax),
+    *(Row(op, SECTION + op, each("s32"), _minmax_relu, ("relu",)) for op in ("min", "max")),
+    *(Row(op, SECTION + op, each("u16x2 s16x2"), _packed) for op in ("add", "min", "max")),
+    Row("mul24", SECTION + "mul24", each("u32 s32"), _mul24, ("lo|hi",)),
+    Row("mad24", SECTION + "mad24", each("u32 s32"), _mad24, ("lo|hi",), 3),
+    Row("mad24", SECTION + "mad24", each("s32"), _mad24, ("hi", "sat"), 3),
+    Row("sad", SECTION + "sad", each(INTEGERS), _sad, operands=3),
+    Row("dp4a", SECTION + "dp4a", DOT_TYPES, _dp4a, (), _dot_operands),
+    Row("dp2a", SECTION + "dp2a", DOT_TYPES, _dp2a, ("lo|hi",), _dot_operands),
+    *_carry_rows(),
 )

@@ -19,7 +19,6 @@ Exact: TypeAlias = tuple[ir.Value, ir.Value]
 DIRECTED = ("rz", "rm", "rp")
 _AVX512 = {"rm": 9, "rp": 10, "rz": 11}  # the direction, exceptions suppressed
 _SET_ROUNDING = {"rz": 0, "rn": 1, "rp": 2, "rm": 3}  # FLT_ROUNDS
-_MANTISSA = {"f16": 10, "bf16": 7, "f32": 23, "f64": 52}
 
 
 def rounded(e: Emitter, operation: str, kind: str, mode: str, *args: ir.Value) -> ir.Value:
@@ -69,7 +68,7 @@ def _product_sign(e: Emitter, a: ir.Value, b: ir.Value) -> ir.Value:
 
 
 def two_sum(e: Emitter, a: ir.Value, b: ir.Value) -> Exact:
-    """a + b exactly, for f64 values whose sum does not overflow."""
+    """a + b exactly, for f32 or f64 values whose sum does not overflow."""
     build = e.builder
     total = build.fadd(a, b)
     b_part = build.fsub(total, a)
@@ -99,11 +98,12 @@ def round_exact(e: Emitter, exact: Exact, kind: str, mode: str) -> ir.Value:
         if mode == "rn":
             return high
         zero = e.const("f64", 0.0)
-        return _step(e, high, "f64", mode, e.builder.fcmp_ordered("<", low, zero), e.builder.fcmp_ordered(">", low, zero))
+        above, below = e.builder.fcmp_ordered("<", low, zero), e.builder.fcmp_ordered(">", low, zero)
+        return _step(e, high, "f64", mode, above, below)
     if kind in ("f16", "bf16"):
         return round_f32(e, odd_f32(e, exact), kind, mode)
     if mode == "rn":
-        return e.builder.fptrunc(odd_sum(e, exact), e.type_of("f32"))
+        return e.builder.fptrunc(odd_sum(e, exact, "f64"), e.type_of("f32"))
     nearest = e.builder.fptrunc(high, e.type_of("f32"))
     return _step(e, nearest, "f32", mode, *_sides(e, nearest, exact))
 
@@ -150,14 +150,14 @@ def odd_f32(e: Emitter, exact: Exact) -> ir.Value:
     return e.bits(e.builder.or_(e.bits(cut, "b32"), sticky), "f32")
 
 
-def odd_sum(e: Emitter, exact: Exact) -> ir.Value:
-    """high + low rounded to odd as an f64."""
+def odd_sum(e: Emitter, exact: Exact, kind: str) -> ir.Value:
+    """high + low rounded to odd, as the f32 or f64 that the two are."""
     high, low = exact
-    zero = e.const("f64", 0.0)
+    zero, bits_type = e.const(kind, 0.0), f"b{size_of(kind)}"
     above, below = e.builder.fcmp_ordered("<", low, zero), e.builder.fcmp_ordered(">", low, zero)
-    cut = _step(e, high, "f64", "rz", above, below)
-    sticky = e.builder.zext(e.builder.or_(above, below), e.type_of("b64"))
-    return e.bits(e.builder.or_(e.bits(cut, "b64"), sticky), "f64")
+    cut = _step(e, high, kind, "rz", above, below)
+    sticky = e.builder.zext(e.builder.or_(above, below), e.type_of(bits_type))
+    return e.bits(e.builder.or_(e.bits(cut, bits_type), sticky), kind)
 
 
 def round_f32(e: Emitter, value: ir.Value, kind: str, mode: str = "rn") -> ir.Value:

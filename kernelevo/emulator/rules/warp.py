@@ -99,8 +99,8 @@ def permute(e: Emitter, values: ir.Value, source: ir.Value) -> ir.Value:
     slot = e.stack_slot(values)
     result = ir.Constant(values.type, ir.Undefined)
     for lane in LANES:
-        place = e.builder.gep(slot, [e.builder.extract_element(source, i32(lane))], source_etype=i32)
-        result = e.builder.insert_element(result, e.builder.load(place, typ=i32), i32(lane))
+        place = e.lane_pointer(slot, e.builder.extract_element(source, i32(lane)))
+        result = e.builder.insert_element(result, e.builder.load(place), i32(lane))
     return result
 
 
@@ -147,7 +147,7 @@ def _match(e: Emitter, i: Instruction, a: ir.Value, members: ir.Value) -> Result
     slot = e.stack_slot(a)
 
     def same(leader: ir.Value) -> tuple[ir.Value, ir.Value]:
-        value = e.builder.load(e.builder.gep(slot, [leader], source_etype=a.type.element), typ=a.type.element)
+        value = e.builder.load(e.lane_pointer(slot, leader))
         group = lane_bits(e, e.builder.and_(e.builder.icmp_unsigned("==", a, e.splat(value)), e.mask))
         return group, group
 
@@ -174,7 +174,7 @@ def _redux(e: Emitter, i: Instruction, a: ir.Value, members: ir.Value) -> ir.Val
     i32 = ir.IntType(32)
 
     def reduce(leader: ir.Value) -> tuple[ir.Value, ir.Value]:
-        named = e.builder.load(e.builder.gep(slot, [leader], source_etype=i32), typ=i32)
+        named = e.builder.load(e.lane_pointer(slot, leader))
         group = e.builder.and_(named, active_bits(e))
         taken = e.select(lane_mask(e, group), a, e.const("b32", neutral))
         return group, e.call(f"llvm.vector.reduce.{name}.v{WARP}i32", i32, taken)
@@ -182,9 +182,7 @@ def _redux(e: Emitter, i: Instruction, a: ir.Value, members: ir.Value) -> ir.Val
     return _by_group(e, i32, reduce)
 
 
-def _by_group(
-    e: Emitter, element: ir.Type, of_leader: Callable[[ir.Value], tuple[ir.Value, ir.Value]]
-) -> ir.Value:
+def _by_group(e: Emitter, element: ir.Type, of_leader: Callable[[ir.Value], tuple[ir.Value, ir.Value]]) -> ir.Value:
     """of_leader(lane) -> (bits of the lane's group, the group's result), once per group of the active lanes."""
     i32 = ir.IntType(32)
     before = e.builder.block
