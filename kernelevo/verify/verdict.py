@@ -8,7 +8,7 @@ everything is decided here, on bytes. Per case, in this order; the first rule br
     inputs unchanged    every byte of every input as it was                                    -> cheating
     outputs             as many as the reference has, of the exact shape, dtype and strides    -> wrong
     values              within the error rule (rule.py), unless the task brings `compare`      -> wrong
-    presence            elements that still hold the poison were not written                   -> wrong; none: cheating
+    presence            elements that still hold the poison were not written  -> wrong; cheating if nothing was launched
     repeat              again from memory with other poison: within the rule again             -> wrong
     own kernel          by the task's policy: launched a kernel, called no compute operator    -> cheating, or a finding
 
@@ -164,8 +164,8 @@ class _Judgement:
             return
         mask = mask & _holds(output, REPEAT_POISON)
         if bool(mask.all()):
-            text = f"output {number} not written: nothing wrote to it"
-            self.fail(Outcome.CHEATING, text)
+            outcome = Outcome.WRONG if again.launches else Outcome.CHEATING
+            self.fail(outcome, f"output {number} not written: nothing wrote to it")
         elif bool(mask.any()):
             places = mask.nonzero()
             text = f"output {number} not written at {places[0].tolist()}, {len(places)} of {mask.numel()} elements"

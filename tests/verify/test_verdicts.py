@@ -145,9 +145,14 @@ def test_the_second_output_is_judged_as_the_first_is(judge):
     assert verdict.reason.startswith("wrong value: output 1 [")
 
 
-def test_a_candidate_that_writes_nothing_is_cheating(judge):
-    verdict = judge(lambda memory, x: memory.empty(x.shape))
-    assert verdict.outcome is Outcome.CHEATING
+@pytest.mark.parametrize("launches, outcome", [(0, "cheating"), (1, "wrong")])
+def test_an_output_that_nothing_wrote_to_is_cheating_unless_a_kernel_at_least_ran(judge, launches, outcome):
+    def writes_nothing(memory, x):
+        memory.launches = launches
+        return memory.empty(x.shape)
+
+    verdict = judge(writes_nothing)
+    assert verdict.outcome.value == outcome
     assert verdict.reason.startswith("output 0 not written: nothing wrote to it")
 
 

@@ -1,0 +1,62 @@
+"""Wrong twins: real kernels, each one mistake or one cheat away from a right one, judged by the whole pipeline.
+
+Each must be rejected for its own reason; the honest twins are the seeds of the same tasks, which must pass.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from kernelevo.devices.emulator import EmulatorDevice
+from kernelevo.evaluate import evaluate
+from kernelevo.records import Outcome
+from kernelevo.tasks import list_tasks, load_task
+
+pytestmark = pytest.mark.nvcc
+
+HERE = Path(__file__).parent
+
+# twin, task, outcome, what the reason says
+TWINS = [
+    ("off_by_one_tail", "gelu", "wrong", "output 0 not written: nothing wrote to it"),
+    ("missing_barrier", "rmsnorm", "wrong", "wrong value: output 0 ["),
+    ("wrong_eps", "rmsnorm", "wrong", "wrong value: output 0 ["),
+    ("half_accumulation", "linear_relu", "wrong", "wrong value: output 0 ["),
+    ("ignores_weight", "layernorm", "wrong", "wrong value: output 0 ["),
+    ("writes_nothing", "softmax", "wrong", "output 0 not written: nothing wrote to it"),
+    ("wrong_shape", "cross_entropy", "wrong", "wrong shape: output 0 is [1], expected []"),
+    ("mutates_input", "gelu", "cheating", "input 0 changed at [0, 0]: was "),
+    ("returns_input", "gelu", "cheating", "aliases input: output 0 shares memory with tensor input 0"),
+    ("launches_nothing", "softmax", "cheating", "output 0 not written: nothing wrote to it"),
+    ("library_call", "softmax", "cheating", "library call: calls compute operators of PyTorch: at::softmax_int"),
+]
+
+
+@pytest.fixture(scope="module")
+def emulator():
+    device = EmulatorDevice()
+    if (why := device.unavailable()) is not None:
+        pytest.skip(why)
+    yield device
+    device.close()
+
+
+@pytest.mark.parametrize("twin, task, outcome, reason", TWINS, ids=[row[0].replace("_", "-") for row in TWINS])
+def test_a_wrong_twin_is_rejected_for_its_own_reason(emulator, twin, task, outcome, reason):
+    evaluation = evaluate(load_task(task), HERE / f"{twin}.cu", device=emulator)
+    assert evaluation.verdict is not None, evaluation.feedback
+    assert evaluation.verdict.outcome.value == outcome, evaluation.verdict.reason
+    assert evaluation.verdict.reason.startswith(reason)
+    assert evaluation.timing is None
+
+
+@pytest.mark.parametrize("name", [task.name for task in list_tasks()])
+def test_the_seed_of_every_task_passes(emulator, name):
+    task = load_task(name)
+    evaluation = evaluate(task, task.folder / "seed.cu", device=emulator)
+    assert evaluation.verdict is not None, evaluation.feedback
+    assert evaluation.verdict.outcome is Outcome.PASSED, evaluation.verdict.reason
+
+
+def test_every_twin_is_in_the_table():
+    assert {path.stem for path in HERE.glob("*.cu")} == {row[0] for row in TWINS}
