@@ -1,10 +1,11 @@
-// The extension kernelevo.emulator._tensors. Importing it makes device="cuda" real: operators, guard and hooks register
-// themselves; `start` adds what needs torch to be up. Also the current stream, for torch.cuda's Python side.
+// The extension kernelevo.emulator._tensors. Importing it makes device="cuda" real. Its functions are the C++ half of
+// torch.cuda's streams and generators; kernelevo/emulator/runtime.py holds the Python half.
 
 #include <c10/cuda/CUDAStream.h>
 #include <pybind11/pybind11.h>
 
 #include "generator.h"
+#include "hooks.h"
 #include "memory.h"
 
 namespace py = pybind11;
@@ -24,6 +25,7 @@ void set_current_stream(std::int64_t id) {
 PYBIND11_MODULE(_tensors, m) {
   m.doc() = "device=\"cuda\" tensors in host memory, for a torch without CUDA.";
   kernelevo::tensors::register_allocator();
+  kernelevo::tensors::install_hooks();
   m.def("new_stream", &new_stream, py::arg("priority") = 0);
   m.def("current_stream", &current_stream);
   m.def("set_current_stream", &set_current_stream);

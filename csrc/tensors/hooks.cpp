@@ -1,8 +1,11 @@
 // What the device-independent parts of torch ask about CUDA: that there is one device, its generators, pinned memory.
-// torch asks once and remembers, so this must be loaded before anything asks (see kernelevo/emulator/runtime.py).
+
+#include "hooks.h"
 
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/cuda/impl/CUDAGuardImpl.h>
+
+#include <new>
 
 #include "../cuda_runtime/allocations.h"
 #include "generator.h"
@@ -53,6 +56,19 @@ struct EmulatedHooks final : CUDAHooksInterface {
 C10_REGISTER_CLASS(CUDAHooksRegistry, CUDAHooks, EmulatedHooks)
 
 }  // namespace at
+
+namespace kernelevo::tensors {
+
+// torch asks the registry for hooks once, while it is imported, and keeps what it got for good. When it was imported before
+// us it has the base class's hooks, an object without members: ours take its place at the same address.
+void install_hooks() {
+  auto& installed = const_cast<at::CUDAHooksInterface&>(at::detail::getCUDAHooks());
+  if (installed.hasCUDA()) return;
+  static_assert(sizeof(at::EmulatedHooks) == sizeof(at::CUDAHooksInterface));
+  new (static_cast<void*>(&installed)) at::EmulatedHooks(at::CUDAHooksArgs{});
+}
+
+}  // namespace kernelevo::tensors
 
 namespace c10::cuda::impl {
 C10_REGISTER_GUARD_IMPL(CUDA, CUDAGuardImpl)
