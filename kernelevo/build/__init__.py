@@ -1,0 +1,350 @@
+"""Builds candidates: Candidate -> Build, cached by content.
+
+Takes a CUDA C++ candidate, gives a module that Python can import as `kernelevo_candidate`, its PTX with a cubin beside
+it, and what ptxas says about each kernel. The module leaves CUDA's runtime and `kernelevo_launch` undefined: the
+process that loads it must have loaded both globally.
+
+The split build (passes.py) takes one to two seconds. Where it cannot judge a source, the standard build (standard.py)
+does, at one to two minutes, and the reason is recorded. A candidate that does not compile is a Build without artifact
+and with diagnostics; it raises ToolchainError only for what the user must fix: no nvcc, a full disk.
+
+Not covered: sources of more than one file, device code that is linked (`-rdc`), binaries for more than one GPU.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from kernelevo.build import cache as folders
+from kernelevo.build import diagnostics as words
+from kernelevo.build import passes, processes, standard
+from kernelevo.build.declarations import declarations
+from kernelevo.build.diagnostics import SOURCE_NAME
+from kernelevo.build.read import read
+from kernelevo.build.resources import read_resources
+from kernelevo.build.split import Split, SplitError, split
+from kernelevo.build.symbols import entries, exported_kernels
+from kernelevo.errors import ToolchainError
+from kernelevo.records import Build, BuildMethod, Candidate, Diagnostic, digest
+from kernelevo.toolchain import Toolchain
+
+__all__ = ["MODULE", "build", "warm"]
+
+MODULE = passes.MODULE
+SPLIT_SECONDS = 120.0
+STANDARD_SECONDS = 300.0
+LINE = f'#line 1 "{SOURCE_NAME}"\n'.encode()
+
+
+def build(
+    candidate: Candidate,
+    *,
+    target: str,
+    toolchain: Toolchain,
+    cache: Path,
+    method: BuildMethod | None = None,
+) -> Build:
+    """Compiles one candidate for one target, for example "sm_90", or takes the build from the cache.
+
+    method: SPLIT or STANDARD to have that build and no other; None to have the split build, and the standard one where
+        the split build cannot judge the source.
+
+    Raises ToolchainError when the compilers or the cache folder are unusable, never for what the candidate did.
+    """
+    started = time.perf_counter()
+    if not re.fullmatch(r"sm_\d{2,3}[af]?", target):
+        raise ToolchainError(f"unknown target {target!r}", next_step='name a GPU architecture such as "sm_90"')
+    errors = read(candidate)
+    if errors:
+        result = _blank(target, toolchain, diagnostics=errors)
+    else:
+        with folders.writable(cache):
+            result = _cached(candidate.source, target, toolchain, cache.expanduser().resolve(), method)
+    return replace(result, candidate=candidate.id, seconds=time.perf_counter() - started)
+
+
+def warm(toolchain: Toolchain, cache: Path) -> None:
+    """Precompiles what the first build would: 10 to 25 seconds, once per toolchain."""
+    with folders.writable(cache):
+        passes.prepare_headers(toolchain, cache.expanduser().resolve())
+
+
+def _cached(source: str, target: str, toolchain: Toolchain, cache: Path, method: BuildMethod | None) -> Build:
+    folder = cache / "builds" / _key(source, target, toolchain, method)
+    found = folders.load(folder)
+    if found is not None:
+        return found
+    headers = passes.prepare_headers(toolchain, cache)
+    with folders.work_folder(cache) as work:
+        if method is BuildMethod.STANDARD:
+            result = _standard(source, target, toolchain, cache, work, reason="asked for")
+        else:
+            result = _split(source, target, toolchain, headers, work)
+            if result.fallback_reason and method is None:
+                _empty(work)
+                result = _standard(source, target, toolchain, cache, work, reason=result.fallback_reason)
+        if any(diagnostic.text.startswith(_OUT_OF) for diagnostic in result.diagnostics):
+            return result  # the machine's fault today; not kept
+        folders.store(work, folder, result)
+    kept = folders.load(folder)
+    if kept is None:
+        raise ToolchainError(f"the build just made has gone from {folder}", next_step="build again")
+    return replace(kept, cached=False)
+
+
+def _key(source: str, target: str, toolchain: Toolchain, method: BuildMethod | None) -> str:
+    return digest(
+        source,
+        target,
+        method.value if method else "any",
+        toolchain.nvcc.version,
+        toolchain.host.family,
+        toolchain.host.version,
+        toolchain.gxx.version if toolchain.gxx else "",
+        toolchain.torch.version,
+        str(toolchain.python_include),
+        passes.our_headers(),
+        _our_code(),
+        *passes.device_flags(target),
+        *passes.host_flags(toolchain),
+        *standard.standard_flags(target),
+        tag="build",
+        length=32,
+    )
+
+
+@functools.cache
+def _our_code() -> str:
+    """Content hash of this package: what it decides is part of every build."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return digest(*(part for path in sources for part in (path.name, path.read_text())), tag="code", length=32)
+
+
+# --- split build ----------------------------------------------------------------------------------------------------
+
+
+def _split(source: str, target: str, toolchain: Toolchain, headers: passes.Headers, work: Path) -> Build:
+    """The split build. `fallback_reason` without an artifact: it cannot judge this source."""
+    outcome = functools.partial(_blank, target, toolchain, flags=passes.device_flags(target))
+    for name, text in declarations(source, toolchain.torch.include[0]).items():
+        (work / name).write_text(text)
+    try:
+        parts = split(source)
+    except SplitError as error:
+        reason = f"line {error.line}: {error}"
+        device = _device_only(source, target, toolchain, headers, work)
+        if device and not any(_names_torch(error) for error in device):
+            return outcome(diagnostics=device)
+        return outcome(fallback_reason=reason)
+    (work / SOURCE_NAME).write_bytes(LINE + parts.device.data)
+    (work / "host.cpp").write_bytes(LINE + parts.host.data)
+    passes.write_ninja(toolchain, headers, target, work)
+    finished = processes.run(passes.ninja_command(toolchain), folder=work, timeout_seconds=SPLIT_SECONDS)
+    said = _read_logs(work, parts)
+    if finished.status is None:
+        return outcome(diagnostics=[_out_of_time(SPLIT_SECONDS, "device"), *said])
+    if finished.status != 0:
+        short = _out_of_memory(work)
+        if short:
+            return outcome(diagnostics=[short])
+        failed = [d for d in said if d.severity == "error"] or [words.unread(finished.output, "device")]
+        return outcome(diagnostics=said or failed, fallback_reason=_doubt(source, failed, parts, work))
+    unknown = exported_kernels(work / f"{MODULE}.so", parts.kernels) - entries((work / "candidate.ptx").read_text())
+    if unknown:
+        return outcome(fallback_reason=f"the two passes name a kernel differently: {min(unknown)}")
+    return outcome(
+        method=BuildMethod.SPLIT,
+        artifact=work / f"{MODULE}.so",
+        ptx=work / "candidate.ptx",
+        resources=read_resources((work / "ptxas.log").read_text()),
+        diagnostics=said,
+    )
+
+
+def _read_logs(work: Path, parts: Split) -> list[Diagnostic]:
+    """What every step said; a step that failed has at least one error."""
+    logs = {step: (work / f"{step}.log") for step in passes.STEPS}
+    outputs = {step: log.read_text(errors="replace") if log.exists() else "" for step, log in logs.items()}
+    said = {
+        "device": words.read_nvcc(outputs["device"], parts.device, "device"),
+        "ptxas": words.read_ptxas(outputs["ptxas"]),
+        "host": words.read_host(outputs["host"], parts.host),
+        "link": words.read_linker(outputs["link"]),
+    }
+    for step, (_, result) in passes.STEPS.items():
+        ran, failed = logs[step].exists(), not (work / result).exists()
+        if ran and failed and not any(d.severity == "error" for d in said[step]):
+            said[step].append(words.unread(outputs[step], step))
+    return [diagnostic for step in passes.STEPS for diagnostic in said[step]]
+
+
+def _doubt(source: str, errors: Sequence[Diagnostic], parts: Split, work: Path) -> str | None:
+    """Why failed passes may be our fault and not the candidate's; None when the candidate is surely wrong.
+
+    Kernel code is compiled by the device pass alone, so its word on it is final. Host code is seen by both passes: by
+    one against slim declarations, by the other against torch's own. Where they agree, the candidate is wrong.
+    """
+    device = [error for error in errors if error.stage == "device"]
+    host = [error for error in errors if error.stage == "host"]
+    if any(error.stage == "ptxas" for error in errors):
+        return None
+    for error in (*device, *host):
+        if re.search(rf"\b({'|'.join(_BEYOND_PRELUDE)})\b", error.text) and "torch" in source:
+            return f"line {error.line}: beyond what the split build knows of torch: {error.text}"
+    kernel_lines = parts.device_lines()
+    if any(error.line in kernel_lines and not _names_torch(error) for error in device):
+        return None
+    if device and host:
+        if {error.line for error in device} & {error.line for error in host}:
+            return None
+        return f"the passes fail at different lines, {device[0].line} and {host[0].line}: {device[0].text}"
+    if device:
+        return f"only the device pass fails, at line {device[0].line}: {device[0].text}"
+    if host:
+        if all(_TORCH_LACKS.search(error.text) for error in host):
+            return None
+        return f"only the host pass fails, at line {host[0].line}: {host[0].text}"
+    return f"the link fails: {errors[0].text}"
+
+
+# Namespaces of torch that torch/extension.h has and the prelude of the host pass has not.
+_BEYOND_PRELUDE = (
+    "nn", "optim", "data", "jit", "serialize", "fft", "linalg", "special", "sparse", "nested", "autograd", "mps", "utils",
+)  # fmt: skip
+_TORCH_LACKS = re.compile(r"has no member named|no member named '\w+' in ('(at|c10)::|namespace 'at')")
+_TORCH_NAMES = re.compile(r"\b(at|c10|torch|caffe2|pybind11|py)::|\"(at|c10|torch|py|pybind11)\"|\.h: |kernelevo")
+
+
+def _names_torch(error: Diagnostic) -> bool:
+    """Whether an error may come from what our declarations of torch lack."""
+    return error.line is None or _TORCH_NAMES.search(error.text) is not None
+
+
+def _device_only(
+    source: str, target: str, toolchain: Toolchain, headers: passes.Headers, work: Path
+) -> list[Diagnostic]:
+    """Errors of the device pass on the whole source: a plain mistake need not wait for the standard build."""
+    (work / SOURCE_NAME).write_bytes(LINE + source.encode())
+    command = [*passes.device_command(toolchain, headers, target, work), SOURCE_NAME, "-o", "candidate.ptx"]
+    finished = processes.run(command, folder=work, timeout_seconds=SPLIT_SECONDS)
+    if finished.status is None:
+        return [_out_of_time(SPLIT_SECONDS, "device")]
+    if finished.status == 0:
+        return []
+    return [d for d in words.read_nvcc(finished.output, None, "device") if d.severity == "error"]
+
+
+# --- standard build -------------------------------------------------------------------------------------------------
+
+
+def _standard(source: str, target: str, toolchain: Toolchain, cache: Path, work: Path, *, reason: str) -> Build:
+    (work / SOURCE_NAME).write_bytes(LINE + source.encode())
+    (work / "kept").mkdir()
+    outcome = functools.partial(
+        _blank,
+        target,
+        toolchain,
+        flags=standard.standard_flags(target),
+        fallback_reason=None if reason == "asked for" else reason,
+    )
+    with folders.slot(cache, "standard", standard.AT_ONCE):
+        command = standard.compile_command(toolchain, target, work)
+        compiled = processes.run(command, folder=work, timeout_seconds=STANDARD_SECONDS)
+    if compiled.status is None:
+        return outcome(diagnostics=[_out_of_time(STANDARD_SECONDS, "device")])
+    (work / "device.log").write_text(compiled.output)
+    if compiled.status != 0:
+        short = _out_of_memory(work)
+        said = [
+            *words.read_nvcc(compiled.output, None, "device"),
+            *words.read_ptxas(compiled.output),
+        ]
+        errors = [d for d in said if d.severity == "error"]
+        return outcome(diagnostics=[short] if short else errors or [words.unread(compiled.output, "device")])
+    kept = sorted((work / "kept").glob("*.ptx"))
+    if not kept:
+        return outcome(diagnostics=[words.unread("nvcc left no PTX", "device")])
+    kept[0].rename(work / "candidate.ptx")
+    shutil.rmtree(work / "kept")
+    ptxas = [toolchain.nvcc.ptxas, "-v", f"-arch={target}", "candidate.ptx", "-o", "candidate.cubin"]
+    assembled = processes.run(ptxas, folder=work, timeout_seconds=SPLIT_SECONDS)
+    linked = processes.run(standard.link_command(toolchain), folder=work, timeout_seconds=SPLIT_SECONDS)
+    if linked.status != 0:
+        return outcome(diagnostics=words.read_linker(linked.output) or [words.unread(linked.output, "link")])
+    return outcome(
+        method=BuildMethod.STANDARD,
+        artifact=work / f"{MODULE}.so",
+        ptx=work / "candidate.ptx",
+        resources=read_resources(assembled.output),
+    )
+
+
+# --- records --------------------------------------------------------------------------------------------------------
+
+_OUT_OF = ("out of time: ", "out of memory: ")
+
+
+def _out_of_time(seconds: float, stage: str) -> Diagnostic:
+    text = f"out of time: compilation took more than {seconds:.0f} seconds and was ended"
+    return Diagnostic(severity="error", line=None, column=None, text=text, stage=stage)
+
+
+def _out_of_memory(work: Path) -> Diagnostic | None:
+    """A compiler that the machine or its limit killed, from the words it left."""
+    for step in passes.STEPS:
+        log = work / f"{step}.log"
+        text = log.read_text(errors="replace") if log.exists() else ""
+        if re.search(r"out of memory|bad_alloc|virtual memory exhausted|cannot allocate memory|\bKilled\b", text, re.I):
+            last = text.strip().splitlines()[-1][:200]
+            return Diagnostic(severity="error", line=None, column=None, text=f"out of memory: {last}", stage=step)
+        if re.search(r"No space left on device", text):
+            raise ToolchainError(
+                f"the disk is full: {text.strip().splitlines()[-1][:200]}", next_step=f"make room in {work.parent}"
+            )
+    return None
+
+
+def _blank(
+    target: str,
+    toolchain: Toolchain,
+    *,
+    method: BuildMethod | None = None,
+    fallback_reason: str | None = None,
+    flags: tuple[str, ...] = (),
+    artifact: Path | None = None,
+    ptx: Path | None = None,
+    resources: Sequence[object] = (),
+    diagnostics: Sequence[Diagnostic] = (),
+) -> Build:
+    host = toolchain.host
+    return Build(
+        candidate="",
+        target=target,
+        method=method,
+        fallback_reason=fallback_reason,
+        flags=flags,
+        compiler=f"nvcc {toolchain.nvcc.version}, {host.family} {host.version}, torch {toolchain.torch.version}",
+        artifact=artifact,
+        ptx=ptx,
+        resources=tuple(resources),  # type: ignore[arg-type]
+        diagnostics=words.trim(diagnostics),
+        cached=False,
+        seconds=0.0,
+    )
+
+
+def _empty(work: Path) -> None:
+    """Removes what the split build left, but for the lock."""
+    for path in work.iterdir():
+        if path.name == "lock":
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

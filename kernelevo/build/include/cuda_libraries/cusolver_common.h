@@ -1,0 +1,3 @@
+#pragma once
+// See cublas_v2.h beside this file.
+typedef enum { CUSOLVER_STATUS_SUCCESS = 0, CUSOLVER_STATUS_EXECUTION_FAILED = 6 } cusolverStatus_t;

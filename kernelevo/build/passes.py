@@ -1,0 +1,269 @@
+"""The commands of a split build, and the headers they include.
+
+    candidate.cu --nvcc -ptx, slim torch declarations--> candidate.ptx --ptxas -v--> candidate.cubin
+    host.cpp     --clang++ or g++, precompiled header--> host.o --link--> kernelevo_candidate.so
+
+Takes a toolchain and a cache folder, gives flags and a build.ninja. Headers of ours are copied into the cache with the
+precompiled header, once per toolchain, so that a build sees one state of them whatever happens to the checkout.
+"""
+
+from __future__ import annotations
+
+import functools
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernelevo.build import cache as folders
+from kernelevo.build import processes
+from kernelevo.errors import ToolchainError
+from kernelevo.records import digest
+from kernelevo.toolchain import HostCompiler, Toolchain
+
+MODULE = "kernelevo_candidate"  # the artifact's module name: PyInit_kernelevo_candidate
+INCLUDE = Path(__file__).parent / "include"
+PRECOMPILE_SECONDS = 600
+
+# What torch.utils.cpp_extension passes to nvcc; real kernels need the first four.
+TORCH_NVCC_FLAGS = (
+    "-D__CUDA_NO_HALF_OPERATORS__",
+    "-D__CUDA_NO_HALF_CONVERSIONS__",
+    "-D__CUDA_NO_BFLOAT16_CONVERSIONS__",
+    "-D__CUDA_NO_HALF2_OPERATORS__",
+    "--expt-relaxed-constexpr",
+    "-std=c++20",
+    f"-DTORCH_EXTENSION_NAME={MODULE}",
+    "-DTORCH_API_INCLUDE_EXTENSION_H",
+)
+
+# Headers of torch that the device pass sees slim declarations for, by the header of ours that stands for them.
+STANDS_FOR = {
+    "kernelevo/torch.h": (
+        "torch/extension.h torch/types.h torch/torch.h torch/all.h torch/script.h torch/python.h torch/library.h "
+        "torch/csrc/utils/pybind.h torch/cuda.h"
+    ),
+    "kernelevo/tensor.h": (
+        "ATen/ATen.h ATen/Tensor.h ATen/core/Tensor.h ATen/core/TensorBase.h ATen/core/TensorBody.h ATen/Functions.h "
+        "ATen/NativeFunctions.h ATen/TensorUtils.h ATen/Context.h ATen/TensorIndexing.h ATen/ScalarOps.h "
+        "ATen/TensorOperators.h ATen/TensorOptions.h ATen/Device.h ATen/Scalar.h c10/core/TensorOptions.h "
+        "c10/core/Device.h c10/core/Scalar.h c10/core/TensorImpl.h c10/core/SymInt.h c10/core/DeviceType.h "
+        "c10/core/MemoryFormat.h c10/core/Layout.h c10/core/Storage.h"
+    ),
+    "kernelevo/cuda.h": (
+        "ATen/cuda/CUDAContext.h ATen/cuda/CUDAContextLight.h ATen/cuda/Exceptions.h ATen/cuda/CUDAUtils.h "
+        "ATen/cuda/CUDAEvent.h ATen/cuda/CUDAGuard.h ATen/DeviceGuard.h c10/core/DeviceGuard.h c10/core/Stream.h "
+        "c10/cuda/CUDAStream.h c10/cuda/CUDAGuard.h c10/cuda/CUDAException.h c10/cuda/CUDAFunctions.h "
+        "c10/cuda/CUDAMacros.h c10/cuda/CUDACachingAllocator.h c10/cuda/CUDAMiscFunctions.h"
+    ),
+    "kernelevo/exception.h": "c10/util/Exception.h c10/util/StringUtil.h c10/util/Logging.h",
+    "kernelevo/array_ref.h": (
+        "c10/util/ArrayRef.h c10/util/OptionalArrayRef.h c10/util/irange.h c10/util/Optional.h c10/util/SmallVector.h"
+    ),
+    "kernelevo/scalar_types.h": (
+        "c10/core/ScalarType.h torch/headeronly/core/ScalarType.h c10/util/complex.h c10/util/Float8_e4m3fn.h "
+        "c10/util/Float8_e4m3fnuz.h c10/util/Float8_e5m2.h c10/util/Float8_e5m2fnuz.h c10/util/Float8_e8m0fnu.h "
+        "c10/util/Metaprogramming.h"
+    ),
+    "kernelevo/atomic.h": "ATen/cuda/Atomic.cuh ATen/native/cuda/KernelUtils.cuh",
+    "kernelevo/pybind.h": "pybind11/pybind11.h pybind11/stl.h pybind11/numpy.h pybind11/functional.h",
+}
+# On the host these come with the prelude; the real ones would add torch::nn and the like.
+PRELUDE_HOLDS = "torch/extension.h torch/torch.h torch/all.h torch/python.h ATen/cuda/Atomic.cuh"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headers:
+    """Our headers in the cache, with the precompiled header of one host compiler."""
+
+    folder: Path
+
+    @property
+    def device(self) -> tuple[Path, ...]:
+        return self.folder / "include" / "device", self.folder / "include" / "stands_for"
+
+    @property
+    def host(self) -> tuple[Path, ...]:
+        return self.folder / "include" / "host", self.folder / "include" / "prelude_holds"
+
+    @property
+    def prelude(self) -> Path:
+        return self.folder / "include" / "host" / "kernelevo" / "prelude.h"
+
+
+@functools.cache
+def prepare_headers(toolchain: Toolchain, cache: Path) -> Headers:
+    """Headers for a toolchain; precompiles them when this machine has not done so yet (10 to 25 seconds)."""
+    folder = cache / "host" / _headers_key(toolchain)
+    complete = folder / "complete"
+    headers = Headers(folder=folder)
+    if complete.exists():
+        return headers
+    with folders.locked(cache / "host" / f"{folder.name}.lock"):
+        if complete.exists():
+            return headers
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(INCLUDE, folder / "include")
+        for target, names in (*STANDS_FOR.items(), ("kernelevo/prelude.h", PRELUDE_HOLDS)):
+            root = folder / "include" / ("prelude_holds" if target == "kernelevo/prelude.h" else "stands_for")
+            for name in names.split():
+                path = root / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(f"#pragma once\n#include <{target}>\n")
+        finished = processes.run(
+            [*host_command(toolchain, headers), *_precompile_flags(toolchain.host, headers)],
+            folder=folder,
+            timeout_seconds=PRECOMPILE_SECONDS,
+        )
+        if finished.status != 0:
+            raise ToolchainError(
+                f"{toolchain.host.path} cannot precompile torch's headers: {finished.output[:2000].strip()}",
+                next_step="check that torch's and Python's headers belong together, see `kernelevo doctor`",
+            )
+        complete.touch()
+    return headers
+
+
+def _headers_key(toolchain: Toolchain) -> str:
+    # A precompiled header is refused when a header it was made of has changed since, even to the same text.
+    witnesses = (toolchain.torch.include[0] / "ATen" / "ATen.h", toolchain.nvcc.include / "cuda_runtime.h")
+    return digest(
+        our_headers(),
+        toolchain.host.path.as_posix(),
+        toolchain.host.version,
+        toolchain.torch.version,
+        toolchain.nvcc.version,
+        str(toolchain.python_include),
+        *(f"{path} {path.stat().st_mtime_ns}" for path in witnesses),
+        *host_flags(toolchain),
+        tag="headers",
+    )
+
+
+@functools.cache
+def our_headers() -> str:
+    """Content hash of everything under include/, and of what this module makes of it."""
+    parts: list[str] = [PRELUDE_HOLDS, *(f"{name} {headers}" for name, headers in STANDS_FOR.items())]
+    for path in sorted(INCLUDE.rglob("*")):
+        if path.is_file():
+            parts += [path.relative_to(INCLUDE).as_posix(), path.read_text()]
+    return digest(*parts, tag="include", length=32)
+
+
+# --- device pass ----------------------------------------------------------------------------------------------------
+
+
+def device_flags(target: str) -> tuple[str, ...]:
+    """Flags of the device pass that decide what comes out of it."""
+    return ("-ptx", "-O3", "-lineinfo", f"-arch={target}", *TORCH_NVCC_FLAGS)
+
+
+def device_command(toolchain: Toolchain, headers: Headers, target: str, work: Path) -> list[str]:
+    return [
+        str(toolchain.nvcc.path),
+        *device_flags(target),
+        *compiler_for_nvcc(toolchain),
+        *_each("-I", [work, *headers.device]),
+        *_each("-isystem", toolchain.torch.include),
+    ]
+
+
+def compiler_for_nvcc(toolchain: Toolchain) -> list[str]:
+    """nvcc takes g++ from the PATH; without one it is told to use clang++."""
+    return [] if toolchain.gxx else ["-ccbin", str(toolchain.host.path), "-allow-unsupported-compiler"]
+
+
+# --- host pass ------------------------------------------------------------------------------------------------------
+
+
+def host_flags(toolchain: Toolchain) -> tuple[str, ...]:
+    """Flags of the host pass that decide what comes out of it; the header is precompiled with the same."""
+    common = ("-std=c++20", "-O0", "-fPIC", "-w", f"-DTORCH_EXTENSION_NAME={MODULE}", "-DTORCH_API_INCLUDE_EXTENSION_H")
+    if toolchain.host.family == "clang++":
+        return (*common, "-fno-color-diagnostics", "-fno-caret-diagnostics", "-ferror-limit=30")
+    # gnu-unique symbols would be shared between all candidates that one process ever loads.
+    return (*common, "-fno-gnu-unique", "-fdiagnostics-plain-output", "-fmax-errors=30")
+
+
+def host_command(toolchain: Toolchain, headers: Headers) -> list[str]:
+    return [
+        str(toolchain.host.path),
+        *host_flags(toolchain),
+        *_each("-I", [*headers.host, *cuda_shims(toolchain, headers.folder / "include")]),
+        *_each("-isystem", [*toolchain.torch.include, toolchain.python_include, toolchain.nvcc.include]),
+        *_each("-isystem", [folder for folder in (toolchain.nvcc.include / "cccl",) if folder.is_dir()]),
+    ]
+
+
+def cuda_shims(toolchain: Toolchain, include: Path) -> list[Path]:
+    """Folders with what a CPU torch and a bare toolkit lack; nothing that is there is shadowed."""
+    shims = [] if toolchain.torch.cuda else [include / "torch_cuda"]
+    if not (toolchain.nvcc.include / "cublas_v2.h").exists():
+        shims.append(include / "cuda_libraries")
+    return shims
+
+
+def _precompile_flags(host: HostCompiler, headers: Headers) -> list[str]:
+    if host.family == "clang++":
+        output = headers.prelude.with_suffix(".pch")
+        return ["-x", "c++-header", "-fpch-instantiate-templates", str(headers.prelude), "-o", str(output)]
+    return ["-x", "c++-header", str(headers.prelude), "-o", f"{headers.prelude}.gch"]
+
+
+def _use_prelude(host: HostCompiler, headers: Headers) -> list[str]:
+    if host.family == "clang++":
+        return ["-include-pch", str(headers.prelude.with_suffix(".pch"))]
+    return ["-include", str(headers.prelude)]  # g++ takes prelude.h.gch beside it
+
+
+def link_command(toolchain: Toolchain) -> list[str]:
+    """Links an object of either build. CUDA's functions stay undefined: the process that loads the module has them."""
+    host, torch = toolchain.host, toolchain.torch
+    libraries = ["-lc10", "-ltorch_cpu", "-ltorch_python", *(["-lc10_cuda", "-ltorch_cuda"] if torch.cuda else [])]
+    linker = [f"--ld-path={host.linker}"] if host.linker else []
+    return [str(host.path), "-shared", *linker, "-Wl,--strip-all,-Bsymbolic", f"-L{torch.lib}", *libraries]
+
+
+# --- build.ninja ----------------------------------------------------------------------------------------------------
+
+STEPS = {  # step -> (what it reads, what it writes)
+    "device": ("candidate.cu", "candidate.ptx"),
+    "ptxas": ("candidate.ptx", "candidate.cubin"),
+    "host": ("host.cpp", "host.o"),
+    "link": ("host.o", f"{MODULE}.so"),
+}
+
+
+def write_ninja(toolchain: Toolchain, headers: Headers, target: str, work: Path) -> None:
+    """Writes build.ninja: both passes at once, each step's words in <step>.log."""
+    link, libraries = _split_at(link_command(toolchain), "-shared")
+    commands = {
+        "device": [*device_command(toolchain, headers, target, work), "candidate.cu", "-o", "candidate.ptx"],
+        "ptxas": [
+            str(toolchain.nvcc.ptxas), "-v", "-lineinfo", f"-arch={target}", "candidate.ptx", "-o", "candidate.cubin",
+        ],
+        "host": [
+            *host_command(toolchain, headers), *_use_prelude(toolchain.host, headers), "-c", "host.cpp", "-o", "host.o",
+        ],
+        "link": [*link, "host.o", *libraries, "-o", f"{MODULE}.so"],
+    }  # fmt: skip
+    lines = []
+    for step, (source, result) in STEPS.items():
+        command = " ".join(shlex.quote(part) for part in commands[step]).replace("$", "$$")
+        lines += [f"rule {step}", f"  command = {command} > {step}.log 2>&1", f"build {result}: {step} {source}", ""]
+    (work / "build.ninja").write_text("\n".join(lines))
+
+
+def ninja_command(toolchain: Toolchain) -> list[str]:
+    """Runs what can be run even when the other pass fails: both have something to say."""
+    return [str(toolchain.ninja), "--quiet", "-j", "2", "-k", "0"]
+
+
+def _each(flag: str, folders_: Sequence[Path]) -> list[str]:
+    return [part for folder in folders_ for part in (flag, str(folder))]
+
+
+def _split_at(command: list[str], word: str) -> tuple[list[str], list[str]]:
+    index = command.index(word) + 1
+    return command[:index], command[index:]
