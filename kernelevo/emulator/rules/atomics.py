@@ -110,6 +110,7 @@ def _update_loop(e: Emitter, kind: str, pointer: ir.Value, value: ir.Value, upda
 
 
 ORDER = ("relaxed|acquire|release|acq_rel?", "cta|cluster|gpu|sys?", "global|shared|shared::cta|shared::cluster?")
+SPELT_OUT = ("relaxed|acquire|release|acq_rel", "cta|cluster|gpu|sys")
 _TYPES: dict[str, tuple[tuple[str, Types], ...]] = {
     "add": (("", ("u32", "s32", "u64", "f32", "f64")), ("noftz", ("f16", "bf16", "f16x2", "bf16x2"))),
     "min|max": (("", ("u32", "s32", "u64", "s64")),),
@@ -130,8 +131,10 @@ def _rows() -> tuple[Row, ...]:
         section = f"parallel-synchronization-and-communication-instructions-{opcode}"
         for operations, groups in _TYPES.items():
             for extra, kinds in groups:
-                slots = (*ORDER, operations, *((extra,) if extra else ()))
-                rows.append(Row(opcode, section, each(*kinds), _atomic, slots, _operands, warp_wide=True))
+                tail = (extra,) if extra else ()
+                # the ISA writes atom.release.gpu.add; cooperative groups write atom.add.release.gpu
+                for slots in ((*ORDER, operations, *tail), (operations, *SPELT_OUT, *tail)):
+                    rows.append(Row(opcode, section, each(*kinds), _atomic, slots, _operands, warp_wide=True))
         for vector_slots, kinds in _VECTOR:
             slots = (*ORDER, *vector_slots)
             rows.append(Row(opcode, section, each(*kinds), _atomic, slots, _operands, warp_wide=True))
