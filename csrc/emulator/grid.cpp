@@ -1,0 +1,426 @@
+#include "grid.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <bit>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "print.h"
+#include "workers.h"
+
+namespace kernelevo {
+namespace {
+
+static_assert(offsetof(WarpState, next) == 64 && offsetof(WarpState, barrier_of) == 192);
+static_assert(offsetof(WarpState, tid) == 320 && sizeof(WarpState) == 704);
+static_assert(offsetof(BlockState, ctaid) == 40 && offsetof(BlockState, linear_index) == 72);
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int32_t kBudget = 1 << 16;        // weighted back edges between ticks
+constexpr int kStallRounds = 64;            // rounds in which warps only yield before another block is started
+constexpr size_t kResidentBytes = 1 << 28;  // memory of suspended blocks per worker
+
+struct Launch {
+  const Kernel& kernel;
+  const LaunchConfig& config;
+  const void* params;
+  std::vector<void*> functions;
+  uint64_t total = 0;
+  std::atomic<uint64_t> next{0};
+  std::atomic<bool> stopped{false};
+  Clock::time_point deadline;
+  std::mutex mutex;  // report, lazy compilation
+  std::atomic<WarpFunction> diverged{nullptr};
+  LaunchReport report;
+  std::atomic<uint64_t> blocks_run{0};
+
+  bool timed_out() const { return config.time_limit_seconds > 0 && Clock::now() > deadline; }
+};
+
+thread_local Launch* current_launch = nullptr;
+
+// Called by converged code after kBudget weighted back edges. Non-zero: leave the converged code and yield.
+int32_t tick(WarpState* warp, int32_t spinning) {
+  warp->budget = kBudget;
+  if (spinning || current_launch->stopped.load(std::memory_order_relaxed) || current_launch->timed_out()) return 1;
+  return 0;
+}
+
+void* device_malloc(uint64_t size) { return std::malloc(size); }
+void device_free(void* pointer) { std::free(pointer); }
+
+struct Freer {
+  void operator()(char* p) const { std::free(p); }
+};
+using Buffer = std::unique_ptr<char, Freer>;
+
+Buffer allocate(size_t bytes) { return Buffer(static_cast<char*>(std::aligned_alloc(128, (bytes + 127) & ~size_t{127}))); }
+
+enum class Mode : uint8_t { kConverged, kDiverged, kDone };
+
+// The warps, shared memory and barriers of one block; reused from block to block.
+class ResidentBlock {
+ public:
+  enum class Step { kDone, kStalled, kStopped };
+
+  explicit ResidentBlock(Launch& launch)
+      : launch_(launch),
+        threads_(launch.kernel.block[0] * launch.kernel.block[1] * launch.kernel.block[2]),
+        warps_((threads_ + kWarpSize - 1) / kWarpSize),
+        frame_stride_((launch.kernel.frame_bytes + 127) & ~127u),
+        shared_bytes_(launch.kernel.shared_bytes + launch.config.dynamic_shared_bytes),
+        modes_(warps_) {
+    const Kernel& kernel = launch.kernel;
+    frames_ = allocate(size_t{frame_stride_} * warps_);
+    shared_ = allocate(shared_bytes_ + 128);
+    if (kernel.local_bytes) local_ = allocate(size_t{kernel.local_bytes} * warps_ * kWarpSize);
+    block_.shared = shared_.get();
+    block_.params = static_cast<const char*>(launch.params);
+    block_.globals = kernel.globals;
+    block_.functions = launch.functions.data();
+    block_.observer = launch.config.observer;
+    for (int k = 0; k < 3; k++) block_.nctaid[k] = launch.config.grid[k];
+    block_.dynamic_shared_bytes = launch.config.dynamic_shared_bytes;
+    block_.total_shared_bytes = shared_bytes_;
+    bool beyond = false;
+    for (int k = 0; k < 3; k++) beyond = beyond || launch.config.grid[k] > kernel.grid_limit[k];
+    always_diverged_ = beyond || !kernel.converged;
+    block_.may_converge = !always_diverged_;
+    std::memset(frames_.get(), 0, size_t{frame_stride_} * warps_);
+    for (uint32_t w = 0; w < warps_; w++) {
+      WarpState& warp = *frame(w);
+      warp.block = &block_;
+      warp.local = local_ ? local_.get() + size_t{w} * kWarpSize * kernel.local_bytes : nullptr;
+      warp.index = static_cast<int32_t>(w);
+      for (uint32_t lane = 0; lane < kWarpSize; lane++) {
+        uint32_t t = w * kWarpSize + lane;
+        warp.tid[0][lane] = static_cast<int32_t>(t % kernel.block[0]);
+        warp.tid[1][lane] = static_cast<int32_t>(t / kernel.block[0] % kernel.block[1]);
+        warp.tid[2][lane] = static_cast<int32_t>(t / (kernel.block[0] * kernel.block[1]) % kernel.block[2]);
+      }
+    }
+  }
+
+  size_t bytes() const {
+    return size_t{frame_stride_} * warps_ + shared_bytes_ + size_t{launch_.kernel.local_bytes} * warps_ * kWarpSize;
+  }
+
+  void start(uint64_t linear) {
+    const uint32_t* grid = launch_.config.grid;
+    block_.linear_index = linear;
+    block_.ctaid[0] = static_cast<uint32_t>(linear % grid[0]);
+    block_.ctaid[1] = static_cast<uint32_t>(linear / grid[0] % grid[1]);
+    block_.ctaid[2] = static_cast<uint32_t>(linear / grid[0] / grid[1]);
+    if (shared_bytes_) std::memset(shared_.get(), 0xff, shared_bytes_);  // NaN: reads before writes show
+    live_threads_ = threads_;
+    stalled_rounds_ = 0;
+    for (Barrier& barrier : barriers_) barrier = {};
+    for (uint32_t w = 0; w < warps_; w++) {
+      WarpState& warp = *frame(w);
+      warp.resume = 0;
+      warp.budget = kBudget;
+      warp.bias = 0;
+      bool partial = (w + 1) * kWarpSize > threads_;
+      modes_[w] = {always_diverged_ || partial ? Mode::kDiverged : Mode::kConverged, kWarpSize, false};
+      if (partial) modes_[w].live = static_cast<uint8_t>(threads_ - w * kWarpSize);
+      if (modes_[w].mode == Mode::kDiverged) {
+        for (uint32_t lane = 0; lane < kWarpSize; lane++) {
+          warp.next[lane] = w * kWarpSize + lane < threads_ ? 0 : kLaneExited;
+        }
+      }
+    }
+  }
+
+  Step run() {
+    while (live_threads_ > 0) {
+      bool ran = false, only_yields = true;
+      for (uint32_t w = 0; w < warps_; w++) {
+        if (modes_[w].mode == Mode::kDone || modes_[w].waiting) continue;
+        ran = true;
+        switch (run_warp(w)) {
+          case WarpStatus::kExited: {
+            modes_[w].mode = Mode::kDone;
+            only_yields = false;
+            lower_live(w, 0);
+            break;
+          }
+          case WarpStatus::kBarrier:
+            only_yields = false;
+            arrive(w);
+            break;
+          case WarpStatus::kArrived: {
+            const WarpState& warp = *frame(w);
+            int id = warp.barrier_id & (kBarriers - 1);
+            add(id, static_cast<uint32_t>(std::popcount(warp.barrier_predicate)), kWarpSize, warp.barrier_count, 0);
+            try_release(id);
+            only_yields = false;
+            break;
+          }
+          case WarpStatus::kYielded:
+            if (launch_.stopped.load(std::memory_order_relaxed)) return Step::kStopped;
+            if (launch_.timed_out()) return stop(LaunchStatus::kTimedOut, w);
+            rotate(*frame(w));
+            break;
+          case WarpStatus::kTrapped:
+            return stop(LaunchStatus::kTrapped, w);
+          case WarpStatus::kAsserted:
+            return stop(LaunchStatus::kAsserted, w);
+          default:
+            return stop(LaunchStatus::kCompileFailed, w);
+        }
+      }
+      if (!ran) return deadlock();
+      stalled_rounds_ = only_yields ? stalled_rounds_ + 1 : 0;
+      if (stalled_rounds_ >= kStallRounds) {
+        stalled_rounds_ = 0;
+        return Step::kStalled;
+      }
+    }
+    return Step::kDone;
+  }
+
+ private:
+  struct WarpMode {
+    Mode mode;
+    uint8_t live;  // lanes that have not exited, as of the last return
+    bool waiting;  // at a barrier
+  };
+  struct Barrier {
+    uint32_t lanes;   // that wait or have arrived
+    uint32_t counted; // the same with whole warps counted as 32, as .count does
+    uint32_t count;   // threads expected; 0: all that have not exited
+    uint32_t ones;    // bar.red: lanes whose predicate is true
+    bool used;
+  };
+
+  WarpState* frame(uint32_t w) const { return reinterpret_cast<WarpState*>(frames_.get() + size_t{w} * frame_stride_); }
+
+  WarpStatus run_warp(uint32_t w) {
+    WarpState* warp = frame(w);
+    Mode& mode = modes_[w].mode;
+    for (;;) {
+      WarpStatus status;
+      if (mode == Mode::kConverged) {
+        status = static_cast<WarpStatus>(launch_.kernel.converged(warp));
+        if (status == WarpStatus::kYielded) mode = Mode::kDiverged;
+      } else {
+        WarpFunction diverged = diverged_function();
+        if (!diverged) return WarpStatus::kConverged;
+        status = static_cast<WarpStatus>(diverged(warp));
+      }
+      if (status == WarpStatus::kDiverged) {
+        mode = Mode::kDiverged;
+      } else if (status == WarpStatus::kConverged) {
+        mode = Mode::kConverged;
+      } else {
+        return status;
+      }
+    }
+  }
+
+  WarpFunction diverged_function() {
+    WarpFunction known = launch_.diverged.load(std::memory_order_acquire);
+    if (known) return known;
+    std::lock_guard lock(launch_.mutex);
+    if (!launch_.diverged.load() && launch_.kernel.compile_diverged) {
+      launch_.diverged = launch_.kernel.compile_diverged(launch_.kernel.context);
+    }
+    return launch_.diverged;
+  }
+
+  void lower_live(uint32_t w, uint8_t live) {
+    live_threads_ -= modes_[w].live - live;
+    modes_[w].live = live;
+    for (int id = 0; id < kBarriers; id++) try_release(id);
+  }
+
+  void arrive(uint32_t w) {
+    WarpState& warp = *frame(w);
+    modes_[w].waiting = true;
+    if (modes_[w].mode == Mode::kConverged) {
+      add(warp.barrier_id & (kBarriers - 1), kWarpSize, kWarpSize, warp.barrier_count,
+          static_cast<uint32_t>(std::popcount(warp.barrier_predicate)));
+      try_release(warp.barrier_id & (kBarriers - 1));
+      return;
+    }
+    uint32_t per_barrier[kBarriers] = {}, ones[kBarriers] = {};
+    uint8_t live = 0;
+    for (int lane = 0; lane < kWarpSize; lane++) {
+      if (warp.next[lane] == kLaneExited) continue;
+      live++;
+      if (!(warp.next[lane] & kBlockWait)) continue;
+      int id = warp.barrier_of[lane] & (kBarriers - 1);
+      if (warp.barrier_of[lane] & kAlreadyCounted) continue;
+      warp.barrier_of[lane] |= kAlreadyCounted;
+      per_barrier[id]++;
+      ones[id] += warp.barrier_predicate >> lane & 1;
+    }
+    for (int id = 0; id < kBarriers; id++) {
+      if (per_barrier[id]) add(id, per_barrier[id], per_barrier[id] == live ? kWarpSize : per_barrier[id], warp.barrier_count, ones[id]);
+    }
+    lower_live(w, live);
+  }
+
+  void add(int id, uint32_t lanes, uint32_t counted, int32_t count, uint32_t ones) {
+    Barrier& barrier = barriers_[id];
+    barrier.used = true;
+    barrier.lanes += lanes;
+    barrier.counted += counted;
+    barrier.count = static_cast<uint32_t>(count);
+    barrier.ones += ones;
+  }
+
+  void try_release(int id) {
+    Barrier& barrier = barriers_[id];
+    if (!barrier.used) return;
+    if (barrier.count ? barrier.counted < barrier.count : barrier.lanes < live_threads_) return;
+    uint32_t lanes = barrier.lanes, ones = barrier.ones;
+    barrier = {};
+    for (uint32_t w = 0; w < warps_; w++) {
+      if (!modes_[w].waiting) continue;
+      WarpState& warp = *frame(w);
+      if (modes_[w].mode == Mode::kConverged) {
+        if ((warp.barrier_id & (kBarriers - 1)) != id) continue;
+        modes_[w].waiting = false;
+      } else {
+        for (int lane = 0; lane < kWarpSize; lane++) {
+          if (warp.next[lane] == kLaneExited || !(warp.next[lane] & kBlockWait)) continue;
+          if ((warp.barrier_of[lane] & (kBarriers - 1)) != id) continue;
+          warp.next[lane] &= ~kBlockWait;
+          modes_[w].waiting = false;
+        }
+      }
+      if (!modes_[w].waiting) {
+        switch (warp.barrier_operation) {
+          case 1: warp.barrier_result = ones; break;
+          case 2: warp.barrier_result = ones == lanes; break;
+          case 3: warp.barrier_result = ones > 0; break;
+          default: break;
+        }
+      }
+    }
+  }
+
+  // The warp ran long: prefer the lanes behind the ones that ran, then the first ones again. Spin locks need this.
+  static void rotate(WarpState& warp) {
+    if (warp.bias) {
+      warp.bias = 0;
+      return;
+    }
+    int32_t lowest = kLaneExited;
+    for (int32_t next : warp.next) lowest = next < lowest ? next : lowest;
+    if (lowest < kWarpWait) warp.bias = lowest + 1;
+  }
+
+  Step stop(LaunchStatus status, uint32_t w) {
+    std::lock_guard lock(launch_.mutex);
+    if (launch_.stopped.exchange(true)) return Step::kStopped;
+    WarpState& warp = *frame(w);
+    LaunchReport& report = launch_.report;
+    report.status = status;
+    report.site = warp.site;
+    report.warp = w;
+    for (int k = 0; k < 3; k++) report.ctaid[k] = block_.ctaid[k];
+    if (status == LaunchStatus::kAsserted) describe_assertion(warp.message, report.message, sizeof report.message);
+    return Step::kStopped;
+  }
+
+  Step deadlock() {
+    for (uint32_t w = 0; w < warps_; w++) {
+      if (!modes_[w].waiting) continue;
+      WarpState& warp = *frame(w);
+      if (modes_[w].mode == Mode::kConverged) {
+        warp.site = warp.resume - 2;  // the block that ends in the barrier comes before the one to go on at
+      } else {
+        for (int32_t next : warp.next) {
+          if (next != kLaneExited && next & kBlockWait) warp.site = (next & ~kBlockWait) - 1;
+        }
+      }
+      return stop(LaunchStatus::kBarrierDeadlock, w);
+    }
+    return stop(LaunchStatus::kBarrierDeadlock, 0);
+  }
+
+  static constexpr int32_t kAlreadyCounted = 0x100;
+
+  Launch& launch_;
+  uint32_t threads_, warps_, frame_stride_, shared_bytes_;
+  std::vector<WarpMode> modes_;
+  Buffer frames_, shared_, local_;
+  BlockState block_{};
+  Barrier barriers_[kBarriers] = {};
+  uint32_t live_threads_ = 0;
+  int stalled_rounds_ = 0;
+  bool always_diverged_ = false;
+};
+
+bool take(Launch& launch, uint64_t& linear) {
+  if (launch.stopped.load(std::memory_order_relaxed)) return false;
+  uint64_t n = launch.next.fetch_add(1, std::memory_order_relaxed);
+  if (n >= launch.total) return false;
+  linear = launch.config.sample_blocks ? launch.config.sample_blocks[n] : n;
+  return true;
+}
+
+// Runs blocks until none is left. A block whose warps only spin is set aside while others run.
+void work(Launch& launch) {
+  current_launch = &launch;
+  std::deque<std::unique_ptr<ResidentBlock>> running;
+  std::unique_ptr<ResidentBlock> spare;
+  size_t bytes = 0;
+  bool more = true;
+  auto start_another = [&] {
+    uint64_t linear;
+    if (!more || !(more = take(launch, linear))) return false;
+    if (!spare) spare = std::make_unique<ResidentBlock>(launch);
+    spare->start(linear);
+    bytes += spare->bytes();
+    running.push_front(std::move(spare));
+    return true;
+  };
+  while (!running.empty() || start_another()) {
+    ResidentBlock& block = *running.front();
+    ResidentBlock::Step step = block.run();
+    if (step == ResidentBlock::Step::kStopped) break;
+    if (step == ResidentBlock::Step::kDone) {
+      bytes -= block.bytes();
+      spare = std::move(running.front());
+      running.pop_front();
+      launch.blocks_run.fetch_add(1, std::memory_order_relaxed);
+    } else {
+      running.push_back(std::move(running.front()));
+      running.pop_front();
+      if (bytes < kResidentBytes) start_another();
+    }
+  }
+  current_launch = nullptr;
+}
+
+}  // namespace
+
+LaunchReport run_grid(const Kernel& kernel, const LaunchConfig& config, const void* params) {
+  static_assert(sizeof(void*) == 8);
+  Launch launch{kernel, config, params, {}, 0, {}, {}, {}, {}, {}, {}, {}};
+  launch.functions = {reinterpret_cast<void*>(&tick), reinterpret_cast<void*>(&device_printf),
+                      reinterpret_cast<void*>(&device_malloc), reinterpret_cast<void*>(&device_free)};
+  for (uint32_t k = 0; k < config.hook_count; k++) launch.functions.push_back(config.hooks[k]);
+  launch.total = config.sample_blocks ? config.sample_count
+                                      : uint64_t{config.grid[0]} * config.grid[1] * config.grid[2];
+  launch.deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                       std::chrono::duration<double>(config.time_limit_seconds));
+  launch.diverged = kernel.diverged;
+  run_on_workers(config.threads, launch.total, [&] { work(launch); });
+  launch.report.blocks_run = launch.blocks_run;
+  return launch.report;
+}
+
+}  // namespace kernelevo

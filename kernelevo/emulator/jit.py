@@ -1,0 +1,124 @@
+"""LLVM IR -> native code, kept on disk by content.
+
+compile_module gives an object file; load makes its function callable. Objects name no outside symbols (generated code
+calls C through tables in memory), so that they can be loaded in any process. Files are written whole and renamed, so
+several processes may share the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+from llvmlite import ir
+
+GIANT = 40_000  # LLVM instructions from which on less effort goes into code
+
+
+@cache
+def _target_machine(effort: int) -> llvm.TargetMachine:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=_cpu(), features=_features(), opt=effort, reloc="pic", codemodel="jitdefault", jit=True
+    )
+
+
+@cache
+def _cpu() -> str:
+    return str(llvm.get_host_cpu_name())
+
+
+@cache
+def _features() -> str:
+    return str(llvm.get_host_cpu_features().flatten())
+
+
+def compile_module(module: ir.Module) -> bytes:
+    """An object file for this machine."""
+    parsed = llvm.parse_assembly(str(module))
+    size = sum(1 for function in parsed.functions for block in function.blocks for _ in block.instructions)
+    machine = _target_machine(1 if size > GIANT else 2)
+    options = llvm.create_pipeline_tuning_options(speed_level=1 if size > GIANT else 2)
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
+    builder = llvm.create_pass_builder(machine, options)
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_sroa_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_new_gvn_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_dead_code_elimination_pass()
+    passes.run(parsed, builder)
+    return bytes(machine.emit_object(parsed))
+
+
+_engines: list[llvm.ExecutionEngine] = []  # code lives as long as the process
+
+
+def load(code: bytes, function: str) -> int:
+    """The address of `function` in an object file. The code stays loaded."""
+    machine = llvm.Target.from_default_triple().create_target_machine(cpu=_cpu(), features=_features(), jit=True)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    _engines.append(engine)
+    return int(engine.get_function_address(function))
+
+
+# --- on disk
+
+
+@cache
+def _own_source() -> str:
+    """A hash of everything that decides what code comes out: this package, LLVM and the machine."""
+    digest = hashlib.sha256()
+    folder = Path(__file__).parent
+    for path in sorted((*folder.glob("*.py"), *folder.glob("rules/*.py"))):
+        digest.update(path.read_bytes() + b"\0")
+    digest.update(f"{llvmlite.__version__} {llvm.llvm_version_info} {_cpu()} {_features()}".encode())
+    return digest.hexdigest()
+
+
+def key(*parts: str) -> str:
+    """The name under which code made from `parts` is kept."""
+    digest = hashlib.sha256(b"kernelevo emulator 1\0")
+    for part in (_own_source(), *parts):
+        digest.update(f"{len(part)}:".encode() + part.encode())
+    return digest.hexdigest()
+
+
+def folder() -> Path:
+    """Where code is kept: $KERNELEVO_CACHE or the user's cache folder."""
+    root = os.environ.get("KERNELEVO_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kernelevo"
+    return Path(root) / "emulator"
+
+
+def read(name: str) -> tuple[dict[str, Any], bytes] | None:
+    """The facts and the code kept under `name`, or None."""
+    try:
+        whole = (folder() / name).read_bytes()
+        length = int.from_bytes(whole[:4], "little")
+        return json.loads(whole[4 : 4 + length]), whole[4 + length :]
+    except (OSError, ValueError):
+        return None
+
+
+def write(name: str, facts: dict[str, Any], code: bytes) -> None:
+    """Keeps facts and code. A folder that cannot be written costs time, nothing else."""
+    head = json.dumps(facts).encode()
+    try:
+        folder().mkdir(parents=True, exist_ok=True)
+        handle, path = tempfile.mkstemp(dir=folder())
+        with os.fdopen(handle, "wb") as file:
+            file.write(len(head).to_bytes(4, "little") + head + code)
+        os.replace(path, folder() / name)
+    except OSError:
+        pass
