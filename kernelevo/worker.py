@@ -67,8 +67,8 @@ class Backend(Protocol):
     def warm(self) -> None:
         """Loads what every worker needs. Leaves no threads, and nothing that a fork would break."""
 
-    def prepare(self, job: Job) -> None:
-        """Before the candidate's extension is imported; may raise RefusedError."""
+    def load(self, job: Job) -> ModuleType:
+        """Imports the candidate's extension; may raise ImportError, or RefusedError."""
 
     def begin(self, *, poison: int, sample_blocks: int | None, timeout_seconds: float) -> None:
         """Before each call and its inputs: fills fresh memory with `poison`, forgets earlier launches."""
@@ -145,8 +145,7 @@ class _Candidate:
                 inputs.append(value)
         try:
             if self._function is None:
-                self._backend.prepare(self._job)
-                self._function = _entry_of(self._job)
+                self._function = _entry_of(self._backend, self._job)
             result = self._function(*inputs)
         except RefusedError as refused:
             refusal = refused
@@ -230,9 +229,23 @@ class _Candidate:
         return frame(reply, [tensor.detach().cpu() for tensor in (*outputs, *inputs)])
 
 
-def _entry_of(job: Job) -> Callable[..., Any]:
-    """Imports the extension and gives its entry point; raises RefusedError with a reason for a person."""
-    module = _import(Path(job.artifact))
+def import_extension(artifact: Path) -> ModuleType:
+    """The module of an extension, named after its file."""
+    name = artifact.name.partition(".")[0]
+    loader = importlib.machinery.ExtensionFileLoader(name, str(artifact))
+    spec = importlib.util.spec_from_file_location(name, artifact, loader=loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+def _entry_of(backend: Backend, job: Job) -> Callable[..., Any]:
+    """Loads the extension and gives its entry point; raises RefusedError with a reason for a person."""
+    try:
+        module = backend.load(job)
+    except ImportError as error:
+        raise RefusedError("crashed", _import_problem(str(error))) from None
     function = getattr(module, job.entry, None)
     if not callable(function):
         names = sorted(name for name in vars(module) if not name.startswith("__"))
@@ -240,19 +253,6 @@ def _entry_of(job: Job) -> Callable[..., Any]:
         raise RefusedError("crashed", f"the module has no function {job.entry!r}; {exported}")
     entry: Callable[..., Any] = function
     return entry
-
-
-def _import(artifact: Path) -> ModuleType:
-    name = artifact.name.partition(".")[0]
-    try:
-        loader = importlib.machinery.ExtensionFileLoader(name, str(artifact))
-        spec = importlib.util.spec_from_file_location(name, artifact, loader=loader)
-        assert spec is not None
-        module = importlib.util.module_from_spec(spec)
-        loader.exec_module(module)
-    except ImportError as error:
-        raise RefusedError("crashed", _import_problem(str(error))) from None
-    return module
 
 
 def _import_problem(text: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
 
 import torch
 
 from kernelevo.devices import confinement
 from kernelevo.devices.wire import Job
-from kernelevo.worker import Effects
+from kernelevo.worker import Effects, import_extension
 
 
 class PlainBackend:
@@ -22,8 +24,8 @@ class PlainBackend:
     def warm(self) -> None:
         pass
 
-    def prepare(self, job: Job) -> None:
-        pass
+    def load(self, job: Job) -> ModuleType:
+        return import_extension(Path(job.artifact))
 
     def begin(self, *, poison: int, sample_blocks: int | None, timeout_seconds: float) -> None:
         pass
