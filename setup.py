@@ -13,10 +13,12 @@ kernelevo_launch there (see kernelevo/emulator/runtime.py).
 """
 
 import os
+import shutil
 from pathlib import Path
 
 import pybind11
 from setuptools import setup
+from setuptools.command.build_py import build_py
 from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
 
 os.environ.setdefault("MAX_JOBS", "2")
@@ -62,4 +64,16 @@ tensors = CppExtension(
 )
 tensors.include_dirs = []
 
-setup(ext_modules=[runtime, tensors], cmdclass={"build_ext": BuildExtension})
+
+class BuildPython(build_py):
+    """Takes db/migrations along, so that an ordinary install can upgrade older archives too."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / "kernelevo" / "archive" / "migrations"
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / "db" / "migrations", target, ignore=ignored, dirs_exist_ok=True)
+
+
+setup(ext_modules=[runtime, tensors], cmdclass={"build_ext": BuildExtension, "build_py": BuildPython})

@@ -295,6 +295,7 @@ class Attempts(Base):
         UniqueConstraint("run_id", "iteration"),
         UniqueConstraint("candidate_id", "id"),
         Index(None, "run_id", "id"),
+        Index(None, "candidate_id", "run_id", "id"),
     )
 
 

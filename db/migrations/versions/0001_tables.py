@@ -146,6 +146,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("candidate_id", "id", name="uq_attempts_candidate_id_id"),
         sa.UniqueConstraint("run_id", "iteration", name="uq_attempts_run_id_iteration"),
     )
+    op.create_index("ix_attempts_candidate_id_run_id_id", "attempts", ["candidate_id", "run_id", "id"])
     op.create_index("ix_attempts_run_id_id", "attempts", ["run_id", "id"])
     op.create_table(
         "builds",

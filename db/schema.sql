@@ -1,0 +1,485 @@
+-- Schema 0002 of the archive. Generated: python -m kernelevo.archive.document db
+
+PRAGMA application_id = 1801811567;
+
+CREATE TABLE cases (
+    id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    dtype TEXT NOT NULL,
+    distribution TEXT NOT NULL,
+    initialisation TEXT NOT NULL,
+    seed INTEGER NOT NULL,
+    purpose TEXT NOT NULL,
+    CONSTRAINT pk_cases PRIMARY KEY (id)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE messages (
+    id TEXT NOT NULL,
+    role TEXT NOT NULL,
+    text TEXT NOT NULL,
+    CONSTRAINT pk_messages PRIMARY KEY (id)
+);
+
+CREATE TABLE sources (
+    id TEXT NOT NULL,
+    text TEXT NOT NULL,
+    CONSTRAINT pk_sources PRIMARY KEY (id)
+);
+
+CREATE TABLE tasks (
+    id INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    title TEXT NOT NULL,
+    signature TEXT NOT NULL,
+    description TEXT NOT NULL,
+    CONSTRAINT pk_tasks PRIMARY KEY (id),
+    CONSTRAINT uq_tasks_name_digest UNIQUE (name, digest)
+);
+
+CREATE TABLE candidates (
+    id TEXT NOT NULL,
+    source_id TEXT NOT NULL,
+    entry TEXT NOT NULL,
+    CONSTRAINT pk_candidates PRIMARY KEY (id),
+    CONSTRAINT fk_candidates_source_id FOREIGN KEY(source_id) REFERENCES sources (id)
+);
+
+CREATE TABLE case_sizes (
+    case_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value INTEGER NOT NULL,
+    CONSTRAINT pk_case_sizes PRIMARY KEY (case_id, name),
+    CONSTRAINT fk_case_sizes_case_id FOREIGN KEY(case_id) REFERENCES cases (id)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE runs (
+    id TEXT NOT NULL,
+    task_id INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    strategy TEXT NOT NULL,
+    generations INTEGER NOT NULL,
+    population INTEGER NOT NULL,
+    seed INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    ended_at TEXT,
+    CONSTRAINT pk_runs PRIMARY KEY (id),
+    CONSTRAINT fk_runs_task_id FOREIGN KEY(task_id) REFERENCES tasks (id)
+);
+
+CREATE TABLE evaluations (
+    id INTEGER NOT NULL,
+    candidate_id TEXT NOT NULL,
+    task_id INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    timing_reason TEXT,
+    recorded_at TEXT NOT NULL,
+    CONSTRAINT pk_evaluations PRIMARY KEY (id),
+    CONSTRAINT fk_evaluations_candidate_id FOREIGN KEY(candidate_id) REFERENCES candidates (id),
+    CONSTRAINT fk_evaluations_task_id FOREIGN KEY(task_id) REFERENCES tasks (id)
+);
+
+CREATE INDEX ix_evaluations_candidate_id_task_id_device_id ON evaluations (candidate_id, task_id, device, id);
+
+CREATE INDEX ix_evaluations_task_id ON evaluations (task_id);
+
+CREATE TABLE jobs (
+    run_id TEXT NOT NULL,
+    iteration INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    operator TEXT NOT NULL,
+    model TEXT NOT NULL,
+    island INTEGER,
+    seed INTEGER NOT NULL,
+    asked_at TEXT NOT NULL,
+    CONSTRAINT pk_jobs PRIMARY KEY (run_id, iteration),
+    CONSTRAINT fk_jobs_run_id FOREIGN KEY(run_id) REFERENCES runs (id)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE run_models (
+    run_id TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    model TEXT NOT NULL,
+    CONSTRAINT pk_run_models PRIMARY KEY (run_id, position),
+    CONSTRAINT fk_run_models_run_id FOREIGN KEY(run_id) REFERENCES runs (id)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE tunables (
+    candidate_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    value INTEGER NOT NULL,
+    CONSTRAINT pk_tunables PRIMARY KEY (candidate_id, name, position),
+    CONSTRAINT fk_tunables_candidate_id FOREIGN KEY(candidate_id) REFERENCES candidates (id)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE attempts (
+    id INTEGER NOT NULL,
+    run_id TEXT,
+    iteration INTEGER,
+    candidate_id TEXT,
+    evaluation_id INTEGER,
+    reason TEXT,
+    recorded_at TEXT NOT NULL,
+    CONSTRAINT pk_attempts PRIMARY KEY (id),
+    CONSTRAINT fk_attempts_run_id_iteration FOREIGN KEY(run_id, iteration) REFERENCES jobs (run_id, iteration),
+    CONSTRAINT uq_attempts_run_id_iteration UNIQUE (run_id, iteration),
+    CONSTRAINT uq_attempts_candidate_id_id UNIQUE (candidate_id, id),
+    CONSTRAINT fk_attempts_run_id FOREIGN KEY(run_id) REFERENCES runs (id),
+    CONSTRAINT fk_attempts_candidate_id FOREIGN KEY(candidate_id) REFERENCES candidates (id),
+    CONSTRAINT fk_attempts_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES evaluations (id)
+);
+
+CREATE INDEX ix_attempts_candidate_id_run_id_id ON attempts (candidate_id, run_id, id);
+
+CREATE INDEX ix_attempts_run_id_id ON attempts (run_id, id);
+
+CREATE TABLE builds (
+    evaluation_id INTEGER NOT NULL,
+    target TEXT NOT NULL,
+    method TEXT,
+    fallback_reason TEXT,
+    compiler TEXT NOT NULL,
+    artifact TEXT,
+    ptx TEXT,
+    cached BOOLEAN NOT NULL,
+    seconds DOUBLE NOT NULL,
+    CONSTRAINT pk_builds PRIMARY KEY (evaluation_id),
+    CONSTRAINT fk_builds_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES evaluations (id)
+);
+
+CREATE TABLE evaluation_stages (
+    evaluation_id INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    stage TEXT NOT NULL,
+    seconds DOUBLE NOT NULL,
+    CONSTRAINT pk_evaluation_stages PRIMARY KEY (evaluation_id, position),
+    CONSTRAINT fk_evaluation_stages_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES evaluations (id)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE job_parents (
+    run_id TEXT NOT NULL,
+    iteration INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    parent_id TEXT NOT NULL,
+    CONSTRAINT pk_job_parents PRIMARY KEY (run_id, iteration, position),
+    CONSTRAINT fk_job_parents_run_id_iteration FOREIGN KEY(run_id, iteration) REFERENCES jobs (run_id, iteration),
+    CONSTRAINT fk_job_parents_parent_id FOREIGN KEY(parent_id) REFERENCES candidates (id)
+)
+ WITHOUT ROWID;
+
+CREATE INDEX ix_job_parents_parent_id ON job_parents (parent_id);
+
+CREATE TABLE prompts (
+    run_id TEXT NOT NULL,
+    iteration INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    operator TEXT NOT NULL,
+    template TEXT NOT NULL,
+    seed INTEGER NOT NULL,
+    CONSTRAINT pk_prompts PRIMARY KEY (run_id, iteration, attempt),
+    CONSTRAINT fk_prompts_run_id_iteration FOREIGN KEY(run_id, iteration) REFERENCES jobs (run_id, iteration)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE timings (
+    evaluation_id INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    device TEXT NOT NULL,
+    target TEXT NOT NULL,
+    method TEXT NOT NULL,
+    seconds DOUBLE NOT NULL,
+    score_ns DOUBLE NOT NULL,
+    CONSTRAINT pk_timings PRIMARY KEY (evaluation_id),
+    CONSTRAINT fk_timings_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES evaluations (id)
+);
+
+CREATE INDEX ix_timings_kind_target_score_ns ON timings (kind, target, score_ns);
+
+CREATE TABLE verdicts (
+    evaluation_id INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    reason TEXT,
+    output TEXT NOT NULL,
+    seconds DOUBLE NOT NULL,
+    CONSTRAINT pk_verdicts PRIMARY KEY (evaluation_id),
+    CONSTRAINT fk_verdicts_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES evaluations (id)
+);
+
+CREATE TABLE build_flags (
+    evaluation_id INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    flag TEXT NOT NULL,
+    CONSTRAINT pk_build_flags PRIMARY KEY (evaluation_id, position),
+    CONSTRAINT fk_build_flags_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES builds (evaluation_id)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE candidate_parents (
+    candidate_id TEXT NOT NULL,
+    attempt_id INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    parent_id TEXT NOT NULL,
+    CONSTRAINT pk_candidate_parents PRIMARY KEY (candidate_id, attempt_id, position),
+    CONSTRAINT fk_candidate_parents_candidate_id_attempt_id FOREIGN KEY(candidate_id, attempt_id) REFERENCES attempts (candidate_id, id),
+    CONSTRAINT fk_candidate_parents_parent_id FOREIGN KEY(parent_id) REFERENCES candidates (id)
+)
+ WITHOUT ROWID;
+
+CREATE INDEX ix_candidate_parents_parent_id ON candidate_parents (parent_id);
+
+CREATE TABLE case_timings (
+    evaluation_id INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    case_id TEXT NOT NULL,
+    median_ns DOUBLE NOT NULL,
+    low_ns DOUBLE NOT NULL,
+    high_ns DOUBLE NOT NULL,
+    bottleneck TEXT,
+    CONSTRAINT pk_case_timings PRIMARY KEY (evaluation_id, position),
+    CONSTRAINT fk_case_timings_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES timings (evaluation_id),
+    CONSTRAINT fk_case_timings_case_id FOREIGN KEY(case_id) REFERENCES cases (id)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE case_verdicts (
+    evaluation_id INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    case_id TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    error DOUBLE,
+    error_l2 DOUBLE,
+    allowed DOUBLE,
+    worst TEXT,
+    reason TEXT,
+    seconds DOUBLE NOT NULL,
+    CONSTRAINT pk_case_verdicts PRIMARY KEY (evaluation_id, position),
+    CONSTRAINT fk_case_verdicts_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES verdicts (evaluation_id),
+    CONSTRAINT fk_case_verdicts_case_id FOREIGN KEY(case_id) REFERENCES cases (id)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE diagnostics (
+    evaluation_id INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    severity TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    line INTEGER,
+    "column" INTEGER,
+    text TEXT NOT NULL,
+    CONSTRAINT pk_diagnostics PRIMARY KEY (evaluation_id, position),
+    CONSTRAINT fk_diagnostics_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES builds (evaluation_id)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE kernel_resources (
+    evaluation_id INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    kernel TEXT NOT NULL,
+    registers INTEGER NOT NULL,
+    shared_bytes INTEGER NOT NULL,
+    local_bytes INTEGER NOT NULL,
+    spill_store_bytes INTEGER NOT NULL,
+    spill_load_bytes INTEGER NOT NULL,
+    constant_bytes INTEGER NOT NULL,
+    CONSTRAINT pk_kernel_resources PRIMARY KEY (evaluation_id, position),
+    CONSTRAINT fk_kernel_resources_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES builds (evaluation_id)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE prompt_messages (
+    run_id TEXT NOT NULL,
+    iteration INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    message_id TEXT NOT NULL,
+    CONSTRAINT pk_prompt_messages PRIMARY KEY (run_id, iteration, attempt, position),
+    CONSTRAINT fk_prompt_messages_run_id_iteration_attempt FOREIGN KEY(run_id, iteration, attempt) REFERENCES prompts (run_id, iteration, attempt),
+    CONSTRAINT fk_prompt_messages_message_id FOREIGN KEY(message_id) REFERENCES messages (id)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE prompt_parents (
+    run_id TEXT NOT NULL,
+    iteration INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    parent_id TEXT NOT NULL,
+    CONSTRAINT pk_prompt_parents PRIMARY KEY (run_id, iteration, attempt, position),
+    CONSTRAINT fk_prompt_parents_run_id_iteration_attempt FOREIGN KEY(run_id, iteration, attempt) REFERENCES prompts (run_id, iteration, attempt),
+    CONSTRAINT fk_prompt_parents_parent_id FOREIGN KEY(parent_id) REFERENCES candidates (id)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE replies (
+    run_id TEXT NOT NULL,
+    iteration INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    model TEXT NOT NULL,
+    text TEXT NOT NULL,
+    input_tokens INTEGER,
+    cached_tokens INTEGER,
+    output_tokens INTEGER,
+    reasoning_tokens INTEGER,
+    cost_usd DOUBLE,
+    seconds DOUBLE NOT NULL,
+    finish_reason TEXT NOT NULL,
+    received_at TEXT NOT NULL,
+    CONSTRAINT pk_replies PRIMARY KEY (run_id, iteration, attempt),
+    CONSTRAINT fk_replies_run_id_iteration_attempt FOREIGN KEY(run_id, iteration, attempt) REFERENCES prompts (run_id, iteration, attempt)
+);
+
+CREATE TABLE rewrites (
+    attempt_id INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    argument TEXT NOT NULL,
+    CONSTRAINT pk_rewrites PRIMARY KEY (attempt_id, position),
+    CONSTRAINT fk_rewrites_attempt_id FOREIGN KEY(attempt_id) REFERENCES attempts (id)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE counters (
+    evaluation_id INTEGER NOT NULL,
+    case_position INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    value DOUBLE NOT NULL,
+    CONSTRAINT pk_counters PRIMARY KEY (evaluation_id, case_position, name),
+    CONSTRAINT fk_counters_evaluation_id_case_position FOREIGN KEY(evaluation_id, case_position) REFERENCES case_timings (evaluation_id, position)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE findings (
+    evaluation_id INTEGER NOT NULL,
+    case_position INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    text TEXT NOT NULL,
+    kernel TEXT,
+    line INTEGER,
+    CONSTRAINT pk_findings PRIMARY KEY (evaluation_id, case_position, position),
+    CONSTRAINT fk_findings_evaluation_id_case_position FOREIGN KEY(evaluation_id, case_position) REFERENCES case_verdicts (evaluation_id, position)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE reply_rewrites (
+    run_id TEXT NOT NULL,
+    iteration INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    argument TEXT NOT NULL,
+    CONSTRAINT pk_reply_rewrites PRIMARY KEY (run_id, iteration, attempt, position),
+    CONSTRAINT fk_reply_rewrites_run_id_iteration_attempt FOREIGN KEY(run_id, iteration, attempt) REFERENCES replies (run_id, iteration, attempt)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE timing_samples (
+    evaluation_id INTEGER NOT NULL,
+    case_position INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    elapsed_ns DOUBLE NOT NULL,
+    CONSTRAINT pk_timing_samples PRIMARY KEY (evaluation_id, case_position, position),
+    CONSTRAINT fk_timing_samples_evaluation_id_case_position FOREIGN KEY(evaluation_id, case_position) REFERENCES case_timings (evaluation_id, position)
+)
+ WITHOUT ROWID;
+
+CREATE VIEW results AS
+SELECT e.id AS evaluation_id, e.candidate_id AS candidate, t.name AS task, t.digest AS task_digest, e.device,
+       COALESCE(v.outcome, 'build failed') AS status, m.kind, m.target, m.score_ns, m.device AS timed_on,
+       COALESCE(v.reason, e.timing_reason) AS reason, e.recorded_at,
+       CASE WHEN EXISTS (SELECT 1 FROM evaluations n WHERE n.candidate_id = e.candidate_id AND n.task_id = e.task_id
+                         AND n.device = e.device AND n.id > e.id) THEN 0 ELSE 1 END AS newest
+FROM evaluations e
+JOIN tasks t ON t.id = e.task_id
+LEFT JOIN verdicts v ON v.evaluation_id = e.id
+LEFT JOIN timings m ON m.evaluation_id = e.id;
+
+CREATE VIEW leaderboard AS
+SELECT task, device, target, kind,
+       ROW_NUMBER() OVER (PARTITION BY task, task_digest, device, target, kind
+                          ORDER BY score_ns, evaluation_id) AS place,
+       candidate, score_ns, timed_on, task_digest, evaluation_id
+FROM results
+WHERE newest = 1 AND status = 'passed' AND score_ns IS NOT NULL;
+
+CREATE VIEW lineage AS
+WITH RECURSIVE
+edges (child, parent) AS (
+    SELECT p.candidate_id, p.parent_id FROM candidate_parents p
+    WHERE p.parent_id <> p.candidate_id
+      AND p.attempt_id = (SELECT MIN(a.id) FROM attempts a WHERE a.candidate_id = p.candidate_id)
+),
+ancestry (candidate, ancestor, depth) AS (
+    SELECT child, parent, 1 FROM edges
+    UNION
+    SELECT y.candidate, e.parent, y.depth + 1 FROM ancestry y JOIN edges e ON e.child = y.ancestor
+)
+SELECT candidate, ancestor, depth FROM ancestry;
+
+CREATE VIEW history AS
+SELECT a.id AS attempt_id, t.name AS task, COALESCE(e.device, r.device) AS device, a.run_id AS run, a.iteration,
+       j.generation, j.operator, j.model, j.island, p.parent_id AS parent, q.parent_id AS second_parent,
+       a.candidate_id AS candidate,
+       CASE WHEN a.candidate_id IS NULL THEN 'propose'
+            WHEN e.id IS NULL THEN 'evaluate'
+            WHEN v.evaluation_id IS NULL THEN 'build'
+            WHEN v.outcome <> 'passed' THEN 'verify'
+            WHEN m.evaluation_id IS NULL THEN 'measure'
+            ELSE 'done' END AS stage,
+       CASE WHEN a.candidate_id IS NULL THEN 'no candidate'
+            WHEN e.id IS NULL THEN 'not evaluated'
+            WHEN v.outcome = 'passed' AND m.evaluation_id IS NULL THEN 'no time'
+            ELSE COALESCE(v.outcome, 'build failed') END AS outcome,
+       m.kind, m.target, m.score_ns,
+       (SELECT SUM(y.seconds) FROM replies y
+        WHERE y.run_id = a.run_id AND y.iteration = a.iteration) AS propose_seconds,
+       (SELECT SUM(s.seconds) FROM evaluation_stages s WHERE s.evaluation_id = e.id) AS evaluation_seconds,
+       COALESCE(a.reason, v.reason, e.timing_reason,
+                (SELECT d.text FROM diagnostics d WHERE d.evaluation_id = e.id AND d.severity = 'error'
+                 ORDER BY d.position LIMIT 1)) AS reason,
+       a.recorded_at
+FROM attempts a
+LEFT JOIN runs r ON r.id = a.run_id
+LEFT JOIN jobs j ON j.run_id = a.run_id AND j.iteration = a.iteration
+LEFT JOIN job_parents p ON p.run_id = a.run_id AND p.iteration = a.iteration AND p.position = 0
+LEFT JOIN job_parents q ON q.run_id = a.run_id AND q.iteration = a.iteration AND q.position = 1
+LEFT JOIN evaluations e ON e.id = a.evaluation_id
+LEFT JOIN tasks t ON t.id = COALESCE(e.task_id, r.task_id)
+LEFT JOIN verdicts v ON v.evaluation_id = e.id
+LEFT JOIN timings m ON m.evaluation_id = e.id;
+
+CREATE VIEW failures_by_stage AS
+SELECT task, device, stage, outcome, COUNT(*) AS attempts
+FROM history
+WHERE stage <> 'done'
+GROUP BY task, device, stage, outcome;
+
+CREATE VIEW stage_times AS
+SELECT t.name AS task, e.device, s.stage, COUNT(*) AS times, SUM(s.seconds) AS total_seconds,
+       AVG(s.seconds) AS mean_seconds, MAX(s.seconds) AS longest_seconds
+FROM evaluation_stages s
+JOIN evaluations e ON e.id = s.evaluation_id
+JOIN tasks t ON t.id = e.task_id
+GROUP BY t.name, e.device, s.stage
+UNION ALL
+SELECT t.name, r.device, 'propose', COUNT(*), SUM(y.seconds), AVG(y.seconds), MAX(y.seconds)
+FROM replies y
+JOIN runs r ON r.id = y.run_id
+JOIN tasks t ON t.id = r.task_id
+GROUP BY t.name, r.device;
+
+CREATE VIEW costs AS
+SELECT run_id AS run, model, COUNT(*) AS calls, SUM(cost_usd) AS cost_usd,
+       COUNT(*) - COUNT(cost_usd) AS calls_of_unknown_cost, SUM(input_tokens) AS input_tokens,
+       SUM(cached_tokens) AS cached_tokens, SUM(output_tokens) AS output_tokens,
+       SUM(reasoning_tokens) AS reasoning_tokens, SUM(seconds) AS total_seconds
+FROM replies
+GROUP BY run_id, model;
