@@ -109,7 +109,7 @@ def _mean(output: torch.Tensor) -> torch.Tensor:
     if not output.dtype.is_floating_point:
         return torch.zeros_like(output)
     # An output with one element is its own mean; the scale of its values stands for what a statistic would guess.
-    guess = output.double().mean() if output.numel() > 1 else output.double() * 0.99
+    guess = output.double().mean() if output.numel() > 1 else output.double() * 0.9
     return torch.full_like(output, float(guess))
 
 

@@ -96,6 +96,45 @@ def test_honest_kernels_are_not_rejected_for_bad_luck_in_any_of_many_hidden_case
     assert verdict.outcome is Outcome.PASSED, verdict.reason
 
 
+def in_low_precision(name, dtype):
+    """The task with this dtype in place of float32."""
+    task = load_task(name)
+    cases = [
+        dataclasses.replace(case, dtype=dtype, name=case.name.replace("float32", dtype))
+        for case in (*task.cases, *hidden_cases(task, entropy=5, count=12))
+    ]
+    return dataclasses.replace(task, dtypes=(dtype,), cases=tuple(cases))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", HONEST)
+def test_a_low_precision_task_accepts_float32_sums_that_are_rounded_once(name, dtype, tmp_path):
+    task = in_low_precision(name, dtype)
+    narrow = getattr(torch, dtype)
+
+    def rounds_once(memory, *inputs):
+        wide = [v.float() if isinstance(v, torch.Tensor) and v.dtype == narrow else v for v in inputs]
+        outputs = HONEST[name](memory, *wide)
+        return tuple(memory.hold(o.to(narrow)) for o in (outputs if isinstance(outputs, tuple) else (outputs,)))
+
+    verdict = verify(task, local_build(tmp_path), LocalDevice(rounds_once), cases=task.cases, entropy=1)
+    assert verdict.outcome is Outcome.PASSED, verdict.reason
+    assert check_task(task) == ()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_low_precision_task_rejects_sums_in_low_precision(dtype, tmp_path):
+    def sums_low(memory, x, weight, eps):
+        total = torch.zeros_like(x[:, 0])
+        for column in range(x.shape[1]):
+            total = total + x[:, column] * x[:, column]
+        return memory.hold(x * torch.rsqrt(total / x.shape[1] + eps)[:, None] * weight)
+
+    task = in_low_precision("rmsnorm", dtype)
+    verdict = verify(task, local_build(tmp_path), LocalDevice(sums_low), cases=task.cases, entropy=1)
+    assert verdict.outcome is Outcome.WRONG
+
+
 @pytest.mark.parametrize("name", HONEST)
 def test_check_finds_nothing_wrong_with_the_tasks_of_this_repository(name):
     assert check_task(load_task(name)) == ()
