@@ -66,14 +66,15 @@ tensors.include_dirs = []
 
 
 class BuildPython(build_py):
-    """Takes db/migrations along, so that an ordinary install can upgrade older archives too."""
+    """Takes db/migrations and tasks/ along, so that an ordinary install can upgrade older archives and has tasks."""
 
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
-            target = Path(self.build_lib) / "kernelevo" / "archive" / "migrations"
+            package = Path(self.build_lib) / "kernelevo"
             ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / "db" / "migrations", target, ignore=ignored, dirs_exist_ok=True)
+            for source, target in (("db/migrations", "archive/migrations"), ("tasks", "tasks/library")):
+                shutil.copytree(ROOT / source, package / target, ignore=ignored, dirs_exist_ok=True)
 
 
 setup(ext_modules=[runtime, tensors], cmdclass={"build_ext": BuildExtension, "build_py": BuildPython})
