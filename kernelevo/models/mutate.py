@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from kernelevo.errors import ModelError
 from kernelevo.models.rewrites import RULES, SIMPLIFICATIONS
 from kernelevo.models.rewrites.rule import Rule, Site
-from kernelevo.models.rewrites.syntax import apply_edits, has_errors, parse
+from kernelevo.models.rewrites.syntax import apply_edits, parse
 from kernelevo.records import Candidate, Operator, Prompt, Reply, Rewrite
 
 COUNTS = (1, 2, 3)  # rewrites of one proposal ...
 COUNT_WEIGHTS = (2, 3, 2)  # ... and how often: several at once, because few generations must suffice
+ADJUSTMENTS = ("threads", "tunable")  # change what is there; twice in one proposal undoes the first time
 WAITING = 0.1  # what is left of a rule's weight while a rule that it should follow applies
 
 
@@ -68,23 +69,28 @@ class Draft:
     """A source under rewriting and what was done to it."""
 
     source: str
-    history: frozenset[Rewrite]  # of the parent
+    history: tuple[Rewrite, ...]  # of the parent
     done: list[Rewrite]
 
     def __init__(self, parent: Candidate) -> None:
         self.source = parent.source
-        self.history = frozenset(parent.rewrites)
+        self.history = parent.rewrites
         self.done = []
 
     def rewrite(self, rng: random.Random, rules: Sequence[Rule], count: int) -> None:
         """Applies up to `count` rewrites, each chosen among the rules that apply to what the last one left."""
         for _ in range(count):
-            options = applicable(self.source, rules, self.history | frozenset(self.done))
+            history = (*self.history, *self.done)
+            options = applicable(self.source, rules, history)
+            options = [(rule, sites) for rule, sites in options if rule.name not in ADJUSTMENTS or not self._did(rule)]
             if not options:
                 return
-            rule, sites = rng.choices(options, weights=weights(options))[0]
-            site = rng.choices(sites, weights=[s.weight for s in sites])[0]
-            self._take(rule, site)
+            rule, sites = rng.choices(options, weights=weights(options, history))[0]
+            self._take(rule, rng.choices(sites, weights=[s.weight for s in sites])[0])
+
+    def _did(self, rule: Rule) -> bool:
+        """Whether this proposal used the rule already."""
+        return any(rewrite.name == rule.name for rewrite in self.done)
 
     def replay(self, rewrites: Iterable[Rewrite]) -> None:
         """Applies, in order, those of another candidate's rewrites that this source lacks and has the place for."""
@@ -110,31 +116,28 @@ def find_site(source: str, rewrite: Rewrite) -> Site | None:
     """The place in this source that a recorded rewrite names."""
     rule = RULE_OF.get(rewrite.name)
     found = rule.sites(parse(source)) if rule is not None else ()
-    return next((site for site in found if site.argument == rewrite.argument and is_sound(source, site)), None)
+    return next((site for site in found if site.argument == rewrite.argument), None)
 
 
-def applicable(source: str, rules: Sequence[Rule], taken: frozenset[Rewrite]) -> list[tuple[Rule, list[Site]]]:
-    """Every rule with a place in the source, and its places; without rewrites that were taken before."""
+def applicable(source: str, rules: Sequence[Rule], history: Sequence[Rewrite]) -> list[tuple[Rule, list[Site]]]:
+    """Every rule with a place in the source, and its places; without rewrites that its history holds."""
     unit = parse(source)
+    taken = frozenset(history)
     found = []
     for rule in rules:
         sites = [s for s in rule.sites(unit) if Rewrite(name=rule.name, argument=s.argument) not in taken]
-        sites = [s for s in sites if is_sound(source, s)]
         if sites:
             found.append((rule, sites))
     return found
 
 
-def is_sound(source: str, site: Site) -> bool:
-    """Whether the edits change the source and leave it as readable as it was."""
-    new = apply_edits(source, site.edits)
-    return new != source and (has_errors(source) or not has_errors(new))
-
-
-def weights(options: Sequence[tuple[Rule, list[Site]]]) -> list[float]:
-    """Each rule's weight, small while a rule that should come before it still applies."""
+def weights(options: Sequence[tuple[Rule, list[Site]]], history: Sequence[Rewrite]) -> list[float]:
+    """Each rule's weight: small while a rule that should come first applies, and less with each time it was used."""
     names = {rule.name for rule, _ in options}
-    return [rule.weight * (WAITING if names & set(rule.after) else 1.0) for rule, _ in options]
+    return [
+        rule.weight * (WAITING if names & set(rule.after) else 1.0) / (1 + sum(r.name == rule.name for r in history))
+        for rule, _ in options
+    ]
 
 
 def flattened(rule: Rule) -> Rule:

@@ -19,22 +19,28 @@ from kernelevo.models.rewrites import (
     read_only,
     reciprocal,
     restrict,
+    specialize,
+    split_rows,
     stage_row,
     threads,
     tile,
     tunables,
     unroll,
     vectorize,
+    warp_per_row,
     warp_shuffle,
 )
 from kernelevo.models.rewrites.rule import Rule
 
 RULES: tuple[Rule, ...] = (
     tile.RULE,
+    split_rows.RULE,
+    specialize.RULE,
     warp_shuffle.RULE,
     vectorize.RULE,
     online_softmax.RULE,
     keep_row.RULE,
+    warp_per_row.RULE,
     stage_row.RULE,
     reciprocal.RULE,
     restrict.RULE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kernelevo.models.rewrites.syntax import Edit, Unit, find, indented, text
+from kernelevo.models.rewrites.syntax import Edit, Unit, find, indented, names_of, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ __device__ T NAME(T value) {
 }"""
 
 BLOCK_REDUCE = """\
-// The OPERATION of a value over a block of a multiple of 32 threads, in each of them. `partial` holds one value per warp.
+// The OPERATION of a value over a block, in each of its threads, of which there are a multiple of 32. `partial` holds
+// one value per warp.
 template <typename T>
 __device__ T NAME(T value, T* partial) {
     value = WARP(value);
@@ -72,26 +73,31 @@ def block_reduce(unit: Unit, operation: str) -> Added:
             f"{warp.name}(partial[threadIdx.x % 32 < blockDim.x / 32 ? threadIdx.x % 32 : 0])",
             f"{warp.name}(threadIdx.x % 32 < blockDim.x / 32 ? partial[threadIdx.x % 32] : T(0))",
         )
-    block = _add(unit, f"block_{operation}", code)
+    block = _add(unit, f"block_{operation}", code, after=warp.name)
     return Added(block.name, warp.edits + block.edits)
 
 
-def _add(unit: Unit, name: str, code: str) -> Added:
-    """The code under that name; where another definition has the name, under the name and a number."""
+def _add(unit: Unit, name: str, code: str, *, after: str = "") -> Added:
+    """The code under that name, before the first function, or after the definition of another name.
+
+    Where something else has the name already, the name gets a number.
+    """
     number = 1
     chosen = name
-    definitions = list(find(unit.root, "function_definition", "struct_specifier", "class_specifier"))
-    taken = {text(n) for n in find(unit.root, "identifier", "type_identifier", "field_identifier")}
-    while chosen in taken:
-        wanted = _compact(code.replace("NAME", chosen).partition("\n")[2])
+    definitions = find(unit.root, "function_definition", "struct_specifier", "class_specifier")
+    while chosen in names_of(unit.root):
+        wanted = _compact(code.replace("NAME", chosen).partition("template <typename T")[2])
         if any(_defines(text(d), wanted) for d in definitions):
             return Added(chosen, ())
         number += 1
         chosen = f"{name}_{number}"
-    place = unit.functions[0].outer
+    before = next((f for f in unit.functions if f.name == after), None)
+    place = (before or unit.functions[0]).outer
     column = " " * place.start_point.column
-    added = indented(code.replace("NAME", chosen), column).lstrip() + "\n\n" + column
-    return Added(chosen, (Edit(place.start_byte, place.start_byte, added),))
+    block = indented(code.replace("NAME", chosen), column)
+    if before is not None:
+        return Added(chosen, (Edit(place.end_byte, place.end_byte, f"\n\n{block}"),))
+    return Added(chosen, (Edit(place.start_byte, place.start_byte, f"{block.lstrip()}\n\n{column}"),))
 
 
 def _compact(code: str) -> str:

@@ -20,7 +20,6 @@ from kernelevo.models.rewrites.syntax import (
     callee,
     declarations,
     declared_type,
-    definition,
     field,
     find,
     integer,

@@ -14,7 +14,6 @@ from kernelevo.models.rewrites.syntax import (
     Unit,
     atom,
     dedented,
-    find,
     fresh,
     identifiers,
     indentation,

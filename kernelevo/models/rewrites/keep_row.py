@@ -27,7 +27,6 @@ from kernelevo.models.rewrites.syntax import (
     Unit,
     canonical,
     constant,
-    declarations,
     dedented,
     fresh,
     header,
@@ -36,7 +35,6 @@ from kernelevo.models.rewrites.syntax import (
     indented,
     leaves_early,
     pragma_of,
-    statements,
     substitute,
     text,
     written,
@@ -65,18 +63,18 @@ def rows_read_again(unit: Unit, kernel: Function) -> list[Row]:
             continue
         for access in accesses(unit, kernel, loop.statements, loop.variable) or []:
             parent = loop.node.parent.id if loop.node.parent is not None else 0
-            key = (access.base, access.array, canonical(unit, kernel, loop.bound), text(loop.start), text(loop.step), parent)
+            bound = canonical(unit, kernel, loop.bound)
+            key = (access.base, access.array, bound, text(loop.start), text(loop.step), parent)
             groups.setdefault(key, []).append((loop, access))
     found = []
     for (base, array, *_), pairs in groups.items():
-        loops = list(dict.fromkeys(loop.node.id for loop, _ in pairs))
+        loops = {loop.node.id: loop for loop, _ in pairs}
         if len(loops) < 2 or pointer_root(unit, kernel, str(array)) in stored:
             continue
         if any(access.use is not Use.READ for _, access in pairs) or _changes_between(kernel, str(array), pairs):
             continue
         by_loop = tuple(
-            (next(loop for loop, _ in pairs if loop.node.id == id_), tuple(a for loop, a in pairs if loop.node.id == id_))
-            for id_ in loops
+            (loop, tuple(access for other, access in pairs if other.node.id == id_)) for id_, loop in loops.items()
         )
         found.append(Row(str(base), str(array), by_loop))
     return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tree_sitter import Node
 
-from kernelevo.models.rewrites.rule import Rule, Site
+from kernelevo.models.rewrites.rule import STRUCTURE, Rule, Site
 from kernelevo.models.rewrites.shapes import block_size
 from kernelevo.models.rewrites.syntax import Edit, Unit, field, find
 
@@ -16,8 +16,8 @@ def sites(unit: Unit) -> Iterator[Site]:
     for kernel in unit.kernels:
         size = block_size(unit, kernel)
         if size is not None and not _bounds(kernel.node):
-            name = field(kernel.node, "declarator")
-            yield Site(f"{kernel.name} {size}", (Edit(name.start_byte, name.start_byte, f"__launch_bounds__({size}) "),))
+            place = field(kernel.node, "declarator").start_byte
+            yield Site(f"{kernel.name} {size}", (Edit(place, place, f"__launch_bounds__({size}) "),))
 
 
 def drop_sites(unit: Unit) -> Iterator[Site]:
@@ -31,5 +31,5 @@ def _bounds(node: Node) -> list[Node]:
     return list(find(node, "launch_bounds"))
 
 
-RULE = Rule(name="launch_bounds", weight=0.5, sites=sites)
+RULE = Rule(name="launch_bounds", weight=0.5, sites=sites, after=STRUCTURE)
 DROP = Rule(name="drop_launch_bounds", weight=1.0, sites=drop_sites)

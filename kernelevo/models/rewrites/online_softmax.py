@@ -21,12 +21,10 @@ from kernelevo.models.rewrites.syntax import (
     Loop,
     Unit,
     arguments,
-    atom,
     callee,
     canonical,
     declarations,
     declared_type,
-    dedented,
     field,
     fresh,
     header,
@@ -36,10 +34,8 @@ from kernelevo.models.rewrites.syntax import (
     insert_before,
     operator,
     pragma_of,
-    replace,
     strip,
     text,
-    written,
 )
 
 MAXIMUM = ("fmaxf", "max", "fmax")
@@ -52,7 +48,9 @@ def sites(unit: Unit) -> Iterator[Site]:
         for first in loops:
             found = _maximum(unit, kernel, first)
             for second in loops:
-                if found is None or second.node.start_byte < first.node.end_byte or not _same(unit, kernel, first, second):
+                if found is None or second.node.start_byte < first.node.end_byte:
+                    continue
+                if not _same(unit, kernel, first, second):
                     continue
                 edits = _edits(unit, kernel, first, second, *found)
                 if edits is not None:
@@ -107,7 +105,7 @@ def _edits(
     element, final = strip(field(difference, "left")), strip(field(difference, "right"))
     if canonical(unit, kernel, element) != canonical(unit, kernel, value) or second.variable in text(final).split():
         return None
-    if final.type != "identifier" and final.type != "subscript_expression":
+    if final.type not in ("identifier", "subscript_expression"):
         return None
     exponential = callee(call)
     seen, sum_, next_ = (fresh(unit, f"{largest}_{n}") for n in ("seen", "sum", "next"))

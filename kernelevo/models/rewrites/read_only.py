@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kernelevo.models.rewrites.rule import Rule, Site
+from kernelevo.models.rewrites.rule import STRUCTURE, Rule, Site
 from kernelevo.models.rewrites.shapes import element_type, is_constant_pointer, pointer_root
 from kernelevo.models.rewrites.syntax import (
     Edit,
@@ -23,21 +23,23 @@ SCALARS = {"float", "double", "int", "unsigned", "int64_t", "uint8_t", "long", "
 
 
 def sites(unit: Unit) -> Iterator[Site]:
-    """One site per kernel and array that the kernel never writes."""
+    """One site per kernel: all loads from arrays that it never writes."""
     for kernel in unit.kernels:
         stored = {pointer_root(unit, kernel, name) for name in written(kernel.body)}
-        edits: dict[str, list[Edit]] = {}
+        edits: list[Edit] = []
         for subscript in find(kernel.body, "subscript_expression"):
-            array = field(subscript, "argument")
-            name, parent = text(array), subscript.parent
-            if array.type != "identifier" or not is_constant_pointer(kernel, name):
+            array, parent = field(subscript, "argument"), subscript.parent
+            name = text(array)
+            if array.type != "identifier" or not is_constant_pointer(kernel, name) or parent is None:
                 continue
             if element_type(kernel, name) not in SCALARS or pointer_root(unit, kernel, name) in stored:
                 continue
-            if parent is not None and parent.type not in ("pointer_expression", "subscript_expression", "field_expression"):
-                edits.setdefault(name, []).append(replace(subscript, f"__ldg(&{text(subscript)})"))
-        for name, found in edits.items():
-            yield Site(f"{kernel.name} {name}", tuple(found))
+            if find(field(subscript, "indices"), "subscript_expression"):
+                continue  # the index is itself loaded: one of the two edits at a time
+            if parent.type not in ("pointer_expression", "subscript_expression", "field_expression"):
+                edits.append(replace(subscript, f"__ldg(&{text(subscript)})"))
+        if edits:
+            yield Site(kernel.name, tuple(edits))
 
 
 def drop_sites(unit: Unit) -> Iterator[Site]:
@@ -52,5 +54,5 @@ def drop_sites(unit: Unit) -> Iterator[Site]:
             yield Site(kernel.name, tuple(edits))
 
 
-RULE = Rule(name="read_only", weight=0.5, sites=sites)
+RULE = Rule(name="read_only", weight=0.5, sites=sites, after=STRUCTURE)
 DROP = Rule(name="drop_read_only", weight=1.0, sites=drop_sites)

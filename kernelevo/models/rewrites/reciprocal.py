@@ -13,7 +13,6 @@ from kernelevo.models.rewrites.syntax import (
     Function,
     Unit,
     ancestors,
-    atom,
     declarations,
     field,
     find,

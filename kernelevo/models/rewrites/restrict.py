@@ -8,22 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tree_sitter import Node
+
 from kernelevo.models.rewrites.rule import Rule, Site
-from kernelevo.models.rewrites.shapes import element_type, pointer_root
+from kernelevo.models.rewrites.shapes import pointer_root
 from kernelevo.models.rewrites.syntax import (
     Edit,
     Function,
     Launch,
-    Node,
     Unit,
     arguments,
-    calls,
     definition,
     field,
     find,
-    insert_before,
     replace,
-    statements,
     text,
     written,
 )

@@ -29,3 +29,7 @@ class Rule:
     weight: float  # how often it is chosen among the rules that apply
     sites: Callable[[Unit], Iterable[Site]]
     after: tuple[str, ...] = ()  # rules that see less of the source once this one ran; while they apply, it waits
+
+
+# What changes the shape of a kernel. Its constants are tuned afterwards: the best ones depend on the shape.
+STRUCTURE = ("tile", "split_rows", "specialize", "warp_shuffle", "vectorize", "online_softmax", "keep_row")

@@ -6,14 +6,13 @@ thread), array accesses with unit stride, and the tree reduction in shared memor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from tree_sitter import Node
 
 from kernelevo.models.rewrites.syntax import (
-    ASSIGNMENTS,
     Edit,
     Function,
     Loop,
@@ -32,12 +31,11 @@ from kernelevo.models.rewrites.syntax import (
     has_qualifier,
     identifiers,
     in_block,
+    indentation,
     is_barrier,
     operator,
-    statement_of,
     statements,
     strip,
-    substitute,
     terms,
     text,
     written,
@@ -106,9 +104,11 @@ def guard(unit: Unit, kernel: Function) -> Guard | None:
         if statement.type != "declaration":
             continue
         declared = list(declarations(statement))
-        if len(declared) != 1 or declared[0][2] is None or position + 1 >= len(top):
+        if len(declared) != 1 or position + 1 >= len(top):
             continue
         name, _, start = declared[0]
+        if start is None:
+            continue
         if canonical(unit, kernel, start) != GLOBAL_INDEX or name in written(kernel.body):
             continue
         test = top[position + 1]
@@ -192,7 +192,7 @@ def _use(subscript: Node) -> tuple[Use | None, Node]:
         return Use.UPDATE, subscript
     if parent.type == "pointer_expression":
         call = parent.parent.parent if parent.parent is not None else None
-        if call is not None and call.type == "call_expression" and callee(call) == "__ldg" and len(arguments(call)) == 1:
+        if call is not None and call.type == "call_expression" and callee(call) == "__ldg":
             return Use.READ, call
         return None, subscript
     if parent.type == "field_expression":
@@ -219,7 +219,7 @@ def _base(
                 if inner is None or not any(contains(s, inner) for s in body) or not take(inner):
                     return False
                 continue
-            if variable in names or names & local or any(True for _ in find(term, "call_expression", "subscript_expression")):
+            if variable in names or names & local or find(term, "call_expression", "subscript_expression"):
                 return False
             if any(names & written(s) for s in body):
                 return False
@@ -241,7 +241,9 @@ def element_type(function: Function, array: str) -> str | None:
         return None
     declaration = found[0][1]
     declarators = declaration.children_by_field_name("declarator")
-    inner = declarators[0].child_by_field_name("declarator") if declarators[0].type == "init_declarator" else declarators[0]
+    inner: Node | None = declarators[0]
+    if declarators[0].type == "init_declarator":
+        inner = declarators[0].child_by_field_name("declarator")
     if inner is None or inner.type != "pointer_declarator" or len(declarators) != 1:
         return None
     type_ = declared_type(declaration)
@@ -268,7 +270,7 @@ def pointer_root(unit: Unit, function: Function, array: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """S[tid] = value; barrier; for (s = blockDim.x / 2; s > 0; s /= 2) { if (tid < s) S[tid] op= S[tid + s]; barrier }."""
+    """A tree over shared memory: S[tid] = value; barrier; then halves are combined until S[0] holds the result."""
 
     array: str  # in shared memory
     type: str  # of its elements
@@ -342,9 +344,11 @@ def _halves(unit: Unit, function: Function, node: Node) -> bool:
     if start is None or condition is None or update is None or start.type != "declaration":
         return False
     declared = list(declarations(start))
-    if len(declared) != 1 or declared[0][2] is None:
+    if len(declared) != 1:
         return False
     name, _, value = declared[0]
+    if value is None:
+        return False
     half = strip(value)
     if half.type != "binary_expression" or operator(half) + text(field(half, "right")) not in ("/2", ">>1"):
         constant_ = constant(unit, function, half)
@@ -395,6 +399,24 @@ def grid_node(unit: Unit, host: Function, node: Node) -> Node | None:
     return node
 
 
+def unused_after(host: Function, replaced: Sequence[Node]) -> list[Edit]:
+    """Edits that delete plain host variables which nothing uses once these expressions are gone."""
+    gone = list(replaced)
+    edits: list[Edit] = []
+    for _ in range(4):  # a deleted declaration may have been the last use of another variable
+        for name, declaration, value in declarations(host.body):
+            uses = [n for n in find(host.body, "identifier") if text(n) == name and not contains(declaration, n)]
+            if declaration in gone or value is None or len(declarations(declaration)) != 1:
+                continue
+            inside = [n for n in uses if any(contains(g, n) for g in gone)]
+            if not inside or len(inside) != len(uses) or find(value, "call_expression") or not in_block(declaration):
+                continue
+            gone.append(declaration)
+            start = declaration.start_byte - len(indentation(declaration).encode()) - 1
+            edits.append(Edit(start, declaration.end_byte, ""))
+    return edits
+
+
 def outermost_loops(function: Function) -> Iterator[Loop]:
     """Counted loops that are not inside another for statement."""
     for node in find(function.body, "for_statement"):
@@ -405,4 +427,3 @@ def outermost_loops(function: Function) -> Iterator[Loop]:
             yield loop
 
 
-__all__ = [name for name in dir() if not name.startswith("_")]

@@ -14,10 +14,8 @@ from kernelevo.models.rewrites.syntax import (
     Edit,
     Unit,
     fresh,
-    indentation,
     insert_before,
     replace,
-    statements,
     text,
 )
 

@@ -133,7 +133,8 @@ def replace(node: Node, text_: str) -> Edit:
 def insert_before(node: Node, text_: str) -> Edit:
     """A line of its own before a statement (before its #pragma, when it has one), at the statement's indentation."""
     first = pragma_of(node) or node
-    return Edit(first.start_byte, first.start_byte, indented(text_, indentation(node)).lstrip() + "\n" + indentation(node))
+    margin = indentation(node)
+    return Edit(first.start_byte, first.start_byte, f"{indented(text_, margin).lstrip()}\n{margin}")
 
 
 def insert_after(node: Node, text_: str) -> Edit:
@@ -147,7 +148,8 @@ def text(node: Node) -> str:
 
 def atom(node: Node) -> str:
     """The expression's text, in parentheses unless it is one word."""
-    return text(node) if node.type in ("identifier", "number_literal", "parenthesized_expression") else f"({text(node)})"
+    simple = node.type in ("identifier", "number_literal", "parenthesized_expression")
+    return text(node) if simple else f"({text(node)})"
 
 
 def indentation(node: Node) -> str:
@@ -170,12 +172,23 @@ def dedented(node: Node) -> str:
     return "\n".join([first, *(line[len(margin) :] if line.startswith(margin) else line.lstrip() for line in rest)])
 
 
-def find(node: Node, *types: str) -> Iterator[Node]:
+def find(node: Node, *types: str) -> tuple[Node, ...]:
     """All descendants of the types, node itself included, in source order."""
-    if node.type in types:
-        yield node
-    for child in node.named_children:
-        yield from find(child, *types)
+    return _find(node, frozenset(types))
+
+
+@lru_cache(maxsize=4096)  # the same few questions come up again and again; a Node keeps its tree alive
+def _find(node: Node, types: frozenset[str]) -> tuple[Node, ...]:
+    found: list[Node] = []
+
+    def visit(n: Node) -> None:
+        if n.type in types:
+            found.append(n)
+        for child in n.named_children:
+            visit(child)
+
+    visit(node)
+    return tuple(found)
 
 
 def ancestors(node: Node) -> Iterator[Node]:
@@ -290,12 +303,14 @@ def calls(node: Node) -> set[str]:
     return {callee(call) for call in find(node, "call_expression")}
 
 
-def identifiers(node: Node) -> set[str]:
+@lru_cache(maxsize=4096)
+def identifiers(node: Node) -> frozenset[str]:
     """Names of variables and functions that the code mentions."""
-    return {text(n) for n in find(node, "identifier")}
+    return frozenset(text(n) for n in find(node, "identifier"))
 
 
-def written(node: Node) -> set[str]:
+@lru_cache(maxsize=4096)
+def written(node: Node) -> frozenset[str]:
     """Names that the code assigns, increments or takes the address of; for a[i] = v that is a."""
     names: set[str] = set()
     for found in find(node, "assignment_expression", "update_expression", "pointer_expression"):
@@ -307,7 +322,7 @@ def written(node: Node) -> set[str]:
             target = target.child_by_field_name("argument") or next(iter(target.named_children), None)
         if target is not None:
             names |= identifiers(target) if target.type != "identifier" else {text(target)}
-    return names
+    return frozenset(names)
 
 
 def _is_ldg(pointer: Node) -> bool:
@@ -315,8 +330,18 @@ def _is_ldg(pointer: Node) -> bool:
     return call is not None and call.type == "call_expression" and callee(call) == "__ldg"
 
 
-def declarations(node: Node, name: str | None = None) -> Iterator[tuple[str, Node, Node | None]]:
-    """(name, declaration, initialiser) of every variable declared inside node, in source order."""
+def declarations(node: Node, name: str | None = None) -> tuple[tuple[str, Node, Node | None], ...]:
+    """(name, declaration, initialiser) of every variable declared inside node (of that name), in source order."""
+    found = _declarations(node)
+    return found if name is None else tuple(d for d in found if d[0] == name)
+
+
+@lru_cache(maxsize=4096)
+def _declarations(node: Node) -> tuple[tuple[str, Node, Node | None], ...]:
+    return tuple(_each_declared(node))
+
+
+def _each_declared(node: Node) -> Iterator[tuple[str, Node, Node | None]]:
     for declaration in find(node, "declaration"):
         for declarator in declaration.children_by_field_name("declarator"):
             value = declarator.child_by_field_name("value") if declarator.type == "init_declarator" else None
@@ -328,7 +353,7 @@ def declarations(node: Node, name: str | None = None) -> Iterator[tuple[str, Nod
                 if found is None:
                     break
                 inner = found
-            if inner.type == "identifier" and name in (None, text(inner)):
+            if inner.type == "identifier":
                 yield text(inner), declaration, value
 
 
@@ -337,7 +362,8 @@ def declared_type(declaration: Node) -> str:
 
 
 def has_qualifier(declaration: Node, *names: str) -> bool:
-    return any(c.type in ("type_qualifier", "storage_class_specifier") and text(c) in names for c in declaration.children)
+    qualifiers = ("type_qualifier", "storage_class_specifier")
+    return any(c.type in qualifiers and text(c) in names for c in declaration.children)
 
 
 def definition(unit: Unit, function: Function, name: str) -> Node | None:
@@ -347,7 +373,9 @@ def definition(unit: Unit, function: Function, name: str) -> Node | None:
     local = list(declarations(function.body, name))
     if len(local) == 1:
         value = local[0][2]
-        return value if value is not None and value.type != "argument_list" and name not in written(function.body) else None
+        if value is None or value.type == "argument_list" or name in written(function.body):
+            return None
+        return value
     if local:
         return None
     for found, declaration, value in _file_declarations(unit):
@@ -427,7 +455,7 @@ def _factors(node: Node) -> list[Node]:
 
 
 def canonical(unit: Unit, function: Function, node: Node) -> str:
-    """One spelling for expressions that are equal up to order of + and *, parentheses, integer casts, named constants."""
+    """One spelling for expressions equal up to the order of + and *, parentheses, integer casts and named values."""
     node = strip(node)
     if node.type == "identifier":
         if text(node) == "warpSize":
@@ -531,7 +559,7 @@ def substitute(node: Node, names: Mapping[str, str], *, replacing: Mapping[int, 
 
 def fresh(unit: Unit, name: str, *also: str) -> str:
     """The name, or the name with the first number that makes it unused in the file."""
-    taken = {text(n) for n in find(unit.root, "identifier", "type_identifier", "field_identifier")} | set(also)
+    taken = names_of(unit.root) | set(also)
     number = 1
     candidate = name
     while candidate in taken:
@@ -540,12 +568,17 @@ def fresh(unit: Unit, name: str, *also: str) -> str:
     return candidate
 
 
+@lru_cache(maxsize=64)
+def names_of(node: Node) -> frozenset[str]:
+    """Every name that the code mentions, of types and members too."""
+    return frozenset(text(n) for n in find(node, "identifier", "type_identifier", "field_identifier"))
+
+
 def in_block(statement: Node) -> bool:
     """Whether statements can be put before and after this one."""
     return statement.parent is not None and statement.parent.type == "compound_statement"
 
 
-@lru_cache(maxsize=8)
 def has_errors(source: str) -> bool:
     return Parser(CUDA).parse(source.encode()).root_node.has_error
 

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 
 from tree_sitter import Node
 
-from kernelevo.models.rewrites.rule import Rule, Site
+from kernelevo.models.rewrites.rule import STRUCTURE, Rule, Site
 from kernelevo.models.rewrites.syntax import (
-    Edit,
     Function,
     Launch,
     Unit,
@@ -83,9 +82,7 @@ def _repeats_in_kernel(kernel: Function, old: int) -> list[Node] | None:
         if integer(text(number)) != old:
             continue
         parents = list(ancestors(number))
-        if parents[0].type == "launch_bounds":
-            found.append(number)
-        elif parents[0].type == "array_declarator" and _is_shared(parents):
+        if parents[0].type == "launch_bounds" or (parents[0].type == "array_declarator" and _is_shared(parents)):
             found.append(number)
         else:
             return None
@@ -147,4 +144,4 @@ def _is_member(identifier: Node, name: str) -> bool:
     return parent is not None and parent.type == "field_expression" and text(field(parent, "field")) == name
 
 
-RULE = Rule(name="threads", weight=2.0, sites=sites)
+RULE = Rule(name="threads", weight=2.0, sites=sites, after=STRUCTURE)

@@ -9,13 +9,14 @@ several products. Rows, columns and products beyond the end are loaded as zero a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tree_sitter import Node
 
 from kernelevo.models.rewrites.rule import Rule, Site
-from kernelevo.models.rewrites.shapes import array_type, element_type
+from kernelevo.models.rewrites.shapes import element_type, unused_after
 from kernelevo.models.rewrites.syntax import (
     Edit,
     Function,
@@ -40,7 +41,6 @@ from kernelevo.models.rewrites.syntax import (
     indented,
     leaves_early,
     operator,
-    pragma_of,
     replace,
     statements,
     strip,
@@ -99,7 +99,9 @@ def _product(unit: Unit, kernel: Function) -> Product | None:
                     f"((blockDim.{axis} * blockIdx.{axis}) + threadIdx.{axis})"
                 ):
                     index[axis] = (name, declared_type(declaration))
-    if set(index) != {"x", "y"} or top[2].type != "if_statement" or top[2].child_by_field_name("alternative") is not None:
+    if set(index) != {"x", "y"} or top[2].type != "if_statement":
+        return None
+    if top[2].child_by_field_name("alternative") is not None:
         return None
     column, row = index["x"][0], index["y"][0]
     condition = strip(field(top[2], "condition"))
@@ -179,7 +181,7 @@ def _element(kernel: Function, node: Node) -> Node | None:
     return node if element_type(kernel, text(field(node, "argument"))) is not None else None
 
 
-def _depends(unit: Unit, kernel: Function, node: Node, depth: int = 0) -> set[str]:
+def _depends(unit: Unit, kernel: Function, node: Node, depth: int = 0) -> frozenset[str]:
     """Names that an expression depends on, through the variables that it is computed from."""
     names = identifiers(node)
     for name in tuple(names):
@@ -213,106 +215,144 @@ def _is_contiguous(unit: Unit, kernel: Function, operand: Node, variable: str) -
 def _edits(
     unit: Unit, kernel: Function, launch: Launch, found: Product, each: int, depth: int
 ) -> tuple[Edit, ...] | None:
-    name = {n: fresh(unit, n) for n in ("TILE_THREADS", "TILE_EACH", "TILE_DEPTH", "tile", "thread", "first_row",
-                                        "first_column", "first_product", "totals")}  # fmt: skip
-    loads = []
-    arrays = []
-    for operand, index, first in (
-        (found.by_row, found.row, name["first_row"]),
-        (found.by_column, found.column, name["first_column"]),
-    ):
-        element = _element(kernel, operand)
-        assert element is not None
-        array = text(field(element, "argument"))
-        staged = fresh(unit, f"{array}_tile")
-        if _is_contiguous(unit, kernel, operand, found.loop.variable):
-            split = (f"e / {name['TILE_DEPTH']}", f"e % {name['TILE_DEPTH']}")
-        else:
-            split = (f"e % {name['tile']}", f"e / {name['tile']}")
-        code = _inlined(unit, kernel, operand, {}, (*found.before,))
-        bound = _inlined(unit, kernel, found.loop.bound, {}, (*found.before,))
-        type_ = array_type(kernel, array) if kernel.parameter(array) else element_type(kernel, array)
-        if code is None or bound is None or type_ is None or "e" in identifiers(operand):
-            return None
-        arrays.append((staged, type_))
-        k = found.loop.variable
-        loads.append(
-            f"for (int e = {name['thread']}; e < {name['tile']} * {name['TILE_DEPTH']}; "
-            f"e += {name['TILE_THREADS']} * {name['TILE_THREADS']}) {{\n"
-            f"    const {found.type} {index} = {first} + {split[0]};\n"
-            f"    const {found.loop.type} {k} = {name['first_product']} + {split[1]};\n"
-            f"    {staged}[{split[1]}][{split[0]}] = {index} < {text(found.bounds[index])} && {k} < {bound}"
-            f" ? {code} : {type_}(0);\n}}"
+    names = {
+        name: fresh(unit, name)
+        for name in (
+            "TILE_THREADS", "TILE_EACH", "TILE_DEPTH", "tile", "thread", "first_row", "first_column", "first_product",
+            "totals", "row_values", "column_values", "e", "d", "t", "r", "c",
         )
-    (row_tile, row_type), (column_tile, column_type) = arrays
-    product = "row_values[r] * column_values[c]" if found.by_row_first else "column_values[c] * row_values[r]"
-    bound = _inlined(unit, kernel, found.loop.bound, {}, (*found.before,))
-    threads, per_thread, tile = name["TILE_THREADS"], name["TILE_EACH"], name["tile"]
-    before, after = ("\n".join(dedented(s) for s in part) for part in (_needed(found), found.after))
-    inner = indented(f"{before}\n{found.total} += {name['totals']}[r][c];\n{after}", " " * 12)
-    padding = f"{name['tile']} + 32 / {name['TILE_DEPTH']}"
-    new = f"""\
-constexpr int {tile} = {threads} * {per_thread};
-__shared__ {row_type} {row_tile}[{name['TILE_DEPTH']}][{padding}];
-__shared__ {column_type} {column_tile}[{name['TILE_DEPTH']}][{padding}];
-const int {name['thread']} = threadIdx.y * {threads} + threadIdx.x;
-const {found.type} {name['first_row']} = blockIdx.y * {tile};
-const {found.type} {name['first_column']} = blockIdx.x * {tile};
-{found.total_type} {name['totals']}[{per_thread}][{per_thread}] = {{}};
-for ({found.loop.type} {name['first_product']} = 0; {name['first_product']} < {bound}; \
-{name['first_product']} += {name['TILE_DEPTH']}) {{
-{indented(loads[0], '    ')}
-{indented(loads[1], '    ')}
-    __syncthreads();
-    #pragma unroll
-    for (int d = 0; d < {name['TILE_DEPTH']}; ++d) {{
-        {row_type} row_values[{per_thread}];
-        {column_type} column_values[{per_thread}];
-        #pragma unroll
-        for (int t = 0; t < {per_thread}; ++t) {{
-            row_values[t] = {row_tile}[d][threadIdx.y + t * {threads}];
-            column_values[t] = {column_tile}[d][threadIdx.x + t * {threads}];
-        }}
-        #pragma unroll
-        for (int r = 0; r < {per_thread}; ++r) {{
-            #pragma unroll
-            for (int c = 0; c < {per_thread}; ++c) {{
-                {name['totals']}[r][c] += {product};
-            }}
-        }}
-    }}
-    __syncthreads();
-}}
-#pragma unroll
-for (int r = 0; r < {per_thread}; ++r) {{
-    #pragma unroll
-    for (int c = 0; c < {per_thread}; ++c) {{
-        const {found.type} {found.row} = {name['first_row']} + threadIdx.y + r * {threads};
-        const {found.type} {found.column} = {name['first_column']} + threadIdx.x + c * {threads};
-        if ({found.row} < {text(found.bounds[found.row])} && {found.column} < {text(found.bounds[found.column])}) {{
-{inner}
-        }}
-    }}
-}}"""
-    constants = f"""\
-// Tiles of {kernel.name}: {threads} x {threads} threads, each with {per_thread} x {per_thread} outputs.
-// tunable: {per_thread} = 1, 2, 4, 8
-// tunable: {name['TILE_DEPTH']} = 8, 16, 32
-constexpr int {threads} = 16;
-constexpr int {per_thread} = {each};
-constexpr int {name['TILE_DEPTH']} = {depth};
-
-"""
-    launch_edits = _launch_edits(unit, kernel, launch, found, threads, per_thread)
-    if launch_edits is None:
+    }  # fmt: skip
+    bound = _inlined(unit, kernel, found.loop.bound, {}, found.before)
+    row = _operand(unit, kernel, found, found.by_row, found.before)
+    column = _operand(unit, kernel, found, found.by_column, found.before)
+    launch_edits = _launch_edits(unit, kernel, launch, found, names["TILE_THREADS"], names["TILE_EACH"])
+    if bound is None or row is None or column is None or launch_edits is None:
         return None
-    margin = indentation(found.first)
+    product = ("row_values[r] * column_values[c]", "column_values[c] * row_values[r]")[not found.by_row_first]
+    values = {
+        "INDEX": found.type, "COUNT": found.loop.type, "SUM": found.total_type,
+        "K": found.loop.variable, "BOUND": bound,
+        "ROW": found.row, "ROWS": text(found.bounds[found.row]), "A": row.tile, "A_TYPE": row.type, "A_CODE": row.code,
+        "COLUMN": found.column, "COLUMNS": text(found.bounds[found.column]), "B": column.tile, "B_TYPE": column.type,
+        "B_CODE": column.code, "KERNEL": kernel.name, "EACH": str(each), "DEPTH": str(depth),
+        "A_LINE": LINE[row.is_contiguous], "A_PLACE": PLACE[row.is_contiguous],
+        "B_LINE": LINE[column.is_contiguous], "B_PLACE": PLACE[column.is_contiguous],
+    }  # fmt: skip
+    code = filled(BODY.replace("PRODUCT", product), names, values)
+    before, after = ("\n".join(dedented(s) for s in part) for part in (_needed(found), found.after))
+    output = f"{before}\n{found.total} += {filled('totals[r][c]', names, values)};\n{after}".strip()
+    code = code.replace(" " * 12 + "OUTPUT", indented(output, " " * 12))
     start = kernel.outer.start_byte
     return (
-        Edit(start, start, constants),
-        Edit(found.first.start_byte, found.last.end_byte, indented(new, margin).lstrip()),
+        Edit(start, start, filled(CONSTANTS, names, values)),
+        Edit(found.first.start_byte, found.last.end_byte, indented(code, indentation(found.first)).lstrip()),
         *launch_edits,
     )
+
+
+CONSTANTS = """\
+// Tiles of KERNEL: TILE_THREADS x TILE_THREADS threads, each with TILE_EACH x TILE_EACH outputs.
+// tunable: TILE_EACH = 1, 2, 4, 8
+// tunable: TILE_DEPTH = 8, 16, 32
+constexpr int TILE_THREADS = 16;
+constexpr int TILE_EACH = EACH;
+constexpr int TILE_DEPTH = DEPTH;
+
+"""
+
+# Which line (row or column) and which place along the product an element of a tile has, so that neighbouring threads
+# load neighbouring elements: by whether the operand is contiguous along the product.
+LINE = {True: "e / TILE_DEPTH", False: "e % tile"}
+PLACE = {True: "e % TILE_DEPTH", False: "e / tile"}
+
+BODY = """\
+constexpr int tile = TILE_THREADS * TILE_EACH;
+__shared__ A_TYPE A[TILE_DEPTH][tile + 32 / TILE_DEPTH];
+__shared__ B_TYPE B[TILE_DEPTH][tile + 32 / TILE_DEPTH];
+const int thread = threadIdx.y * TILE_THREADS + threadIdx.x;
+const INDEX first_row = blockIdx.y * tile;
+const INDEX first_column = blockIdx.x * tile;
+SUM totals[TILE_EACH][TILE_EACH] = {};
+for (COUNT first_product = 0; first_product < BOUND; first_product += TILE_DEPTH) {
+    for (int e = thread; e < tile * TILE_DEPTH; e += TILE_THREADS * TILE_THREADS) {
+        const INDEX ROW = first_row + A_LINE;
+        const COUNT K = first_product + A_PLACE;
+        A[A_PLACE][A_LINE] = ROW < ROWS && K < BOUND ? A_CODE : A_TYPE(0);
+    }
+    for (int e = thread; e < tile * TILE_DEPTH; e += TILE_THREADS * TILE_THREADS) {
+        const INDEX COLUMN = first_column + B_LINE;
+        const COUNT K = first_product + B_PLACE;
+        B[B_PLACE][B_LINE] = COLUMN < COLUMNS && K < BOUND ? B_CODE : B_TYPE(0);
+    }
+    __syncthreads();
+    #pragma unroll
+    for (int d = 0; d < TILE_DEPTH; ++d) {
+        A_TYPE row_values[TILE_EACH];
+        B_TYPE column_values[TILE_EACH];
+        #pragma unroll
+        for (int t = 0; t < TILE_EACH; ++t) {
+            row_values[t] = A[d][threadIdx.y + t * TILE_THREADS];
+            column_values[t] = B[d][threadIdx.x + t * TILE_THREADS];
+        }
+        #pragma unroll
+        for (int r = 0; r < TILE_EACH; ++r) {
+            #pragma unroll
+            for (int c = 0; c < TILE_EACH; ++c) {
+                totals[r][c] += PRODUCT;
+            }
+        }
+    }
+    __syncthreads();
+}
+#pragma unroll
+for (int r = 0; r < TILE_EACH; ++r) {
+    #pragma unroll
+    for (int c = 0; c < TILE_EACH; ++c) {
+        const INDEX ROW = first_row + threadIdx.y + r * TILE_THREADS;
+        const INDEX COLUMN = first_column + threadIdx.x + c * TILE_THREADS;
+        if (ROW < ROWS && COLUMN < COLUMNS) {
+            OUTPUT
+        }
+    }
+}"""
+
+
+def filled(template: str, names: Mapping[str, str], values: Mapping[str, str]) -> str:
+    """The template with each word that is a name or a placeholder replaced, once."""
+    # A_LINE and the like are made of words themselves, so values come first and names apply to them too, but not to
+    # what comes from the source.
+    template = "".join(values[w] if w.endswith(("_LINE", "_PLACE")) and w in values else w for w in words(template))
+    return "".join(names.get(w, values.get(w, w)) for w in words(template))
+
+
+def words(code: str) -> list[str]:
+    """The code cut into identifiers and everything between them."""
+    return [("".join(group)) for _, group in itertools.groupby(code, lambda c: c.isalnum() or c == "_")]
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """One factor of the product and its tile."""
+
+    code: str  # the element, with variables that only the old body knew spelled out
+    tile: str  # name of the shared array
+    type: str
+    is_contiguous: bool  # along the product
+
+
+def _operand(
+    unit: Unit, kernel: Function, found: Product, node: Node, inside: tuple[Node, ...]
+) -> Operand | None:
+    element = _element(kernel, node)
+    if element is None:
+        return None
+    array = text(field(element, "argument"))
+    code = _inlined(unit, kernel, node, {}, inside)
+    type_ = element_type(kernel, array)
+    if code is None or type_ is None:
+        return None
+    contiguous = _is_contiguous(unit, kernel, node, found.loop.variable)
+    return Operand(code, fresh(unit, f"{array}_tile"), type_, contiguous)
 
 
 def _needed(found: Product) -> list[Node]:
@@ -350,6 +390,7 @@ def _launch_edits(
             edits.append(replace(value, f"({new})"))
         else:
             edits.append(replace(launch.configuration[position], f"dim3({new})"))
+            edits += unused_after(launch.host, launch.configuration[position : position + 1])
     return edits
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kernelevo.models.rewrites.rule import Rule, Site
-from kernelevo.models.rewrites.shapes import loop_label
+from kernelevo.models.rewrites.rule import STRUCTURE, Rule, Site
+from kernelevo.models.rewrites.shapes import loop_label, partition
 from kernelevo.models.rewrites.syntax import (
     Edit,
     Loop,
@@ -29,11 +29,13 @@ def sites(unit: Unit) -> Iterator[Site]:
         groups: dict[str, list[Loop]] = {}
         for loop in loops(kernel):
             innermost = not any(
-                constant(unit, kernel, inner.child_by_field_name("condition") or inner) is None and pragma_of(inner) is None
+                pragma_of(inner) is None
                 for inner in find(loop.body, "for_statement", "while_statement", "do_statement")
             )
             waits = any(is_barrier(statement) for statement in find(loop.body, "expression_statement"))
             known = constant(unit, kernel, loop.bound) is not None
+            if partition(unit, kernel, loop) is None:
+                continue  # the few elements that another rewrite left over
             if innermost and not waits and not known and in_block(loop.node) and pragma_of(loop.node) is None:
                 groups.setdefault(loop_label(loop), []).append(loop)
         for label, group in groups.items():
@@ -54,5 +56,5 @@ def drop_sites(unit: Unit) -> Iterator[Site]:
             yield Site(kernel.name, tuple(edits))
 
 
-RULE = Rule(name="unroll", weight=1.0, sites=sites)
+RULE = Rule(name="unroll", weight=1.0, sites=sites, after=STRUCTURE)
 DROP = Rule(name="drop_unroll", weight=1.0, sites=drop_sites)

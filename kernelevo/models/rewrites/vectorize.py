@@ -74,11 +74,13 @@ def sites(unit: Unit) -> Iterator[Site]:
             for width in WIDTHS:
                 found = _vectorize_loops(unit, kernel, group, width)
                 if found is not None:
-                    yield Site(f"{kernel.name} {loop_label(group[0])} width={width}", found)
+                    alone = partition(unit, kernel, group[0]) is Partition.NONE
+                    weight = width * (0.25 if alone else 1.0)  # a thread's own loop gains least: lanes stay apart
+                    yield Site(f"{kernel.name} {loop_label(group[0])} width={width}", found, weight)
         for width in WIDTHS:
             found = _vectorize_guard(unit, kernel, width)
             if found is not None:
-                yield Site(f"{kernel.name} element width={width}", found)
+                yield Site(f"{kernel.name} element width={width}", found, width)
 
 
 def _groups(unit: Unit, kernel: Function) -> list[list[Loop]]:
@@ -135,10 +137,8 @@ def _vectorize_loops(unit: Unit, kernel: Function, group: list[Loop], width: int
         wide = _wide_body(unit, kernel, loop.statements, accesses_, vectors, loop.variable, index, loop.type)
         tail_start = f"{vectors.count} * {width}" + ("" if start == "0" else f" + {start}")
         tail = header(loop).replace(f"= {start};", f"= {tail_start};", 1)
-        new = (
-            f"for ({loop.type} {index} = {start}; {index} < {vectors.count}; {advance}) {{\n{indented(wide, '    ')}\n}}\n"
-            f"{tail} {dedented(loop.body)}"
-        )
+        wide_header = f"for ({loop.type} {index} = {start}; {index} < {vectors.count}; {advance})"
+        new = f"{wide_header} {{\n{indented(wide, '    ')}\n}}\n{tail} {dedented(loop.body)}"
         if position == 0:
             new = f"{setup}\n{new}"
         margin = indentation(loop.node)
@@ -157,7 +157,7 @@ def _vectorize_guard(unit: Unit, kernel: Function, width: int) -> tuple[Edit, ..
     if any(leaves_early(s) or found.index in written(s) for s in found.body):
         return None
     accesses_ = accesses(unit, kernel, found.body, found.index)
-    if not any(access.use is not Use.WRITE for access in accesses_ or ()):
+    if accesses_ is None or all(access.use is Use.WRITE for access in accesses_):
         return None  # with no load to widen, threads would only become fewer
     before = [s for s in statements(kernel.body) if s.start_byte < found.declaration.start_byte]
     if any(s.type != "declaration" for s in before):
@@ -215,8 +215,9 @@ def _setup(
 ) -> str | None:
     """Declarations before the first loop; None when an address or the bound is not known there yet."""
     unique = {access.base: access for accesses_ in found for access in accesses_}
-    known = {name for name, declaration, _ in declarations(kernel.body) if declaration.end_byte <= places[0].start_byte}
-    late = {name for name, declaration, _ in declarations(kernel.body) if declaration.start_byte >= places[0].start_byte}
+    place = places[0].start_byte
+    known = {name for name, declaration, _ in declarations(kernel.body) if declaration.end_byte <= place}
+    late = {name for name, declaration, _ in declarations(kernel.body) if declaration.start_byte >= place}
     changed = written(kernel.body) - {access.array for access in unique.values()}
     terms, lines = [], []
     for base, access in unique.items():
@@ -303,7 +304,13 @@ def substitute_lines(node: Node, replacing: dict[int, str]) -> str:
 
 def _written_first(of_base: list[Access], body: tuple[Node, ...]) -> bool:
     """Whether every iteration stores the element before it reads it: its first use is a plain, unconditional store."""
-    first = min(of_base, key=lambda a: (a.node.parent.end_byte if a.use is Use.WRITE and a.node.parent else a.node.end_byte))
+
+    def moment(access: Access) -> int:
+        """Where in the text the access happens: an assignment stores after its right side was read."""
+        parent = access.node.parent
+        return parent.end_byte if access.use is Use.WRITE and parent is not None else access.node.end_byte
+
+    first = min(of_base, key=moment)
     if first.use is not Use.WRITE:
         return False
     return any(
@@ -312,4 +319,4 @@ def _written_first(of_base: list[Access], body: tuple[Node, ...]) -> bool:
     )
 
 
-RULE = Rule(name="vectorize", weight=6.0, sites=sites)
+RULE = Rule(name="vectorize", weight=6.0, sites=sites, after=("tile", "online_softmax"))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tree_sitter import Node
 
-from kernelevo.models.rewrites.device_code import block_reduce
+from kernelevo.models.rewrites.device_code import block_reduce, warp_reduce
 from kernelevo.models.rewrites.rule import Rule, Site
 from kernelevo.models.rewrites.shapes import Reduction, block_size, tree_reductions
 from kernelevo.models.rewrites.syntax import (
@@ -44,7 +44,8 @@ def sites(unit: Unit) -> Iterator[Site]:
         known = function.is_kernel and (block_size(unit, function) or 0) % 32 == 0 and bool(block_size(unit, function))
         edits: list[Edit] = []
         for array in dict.fromkeys(r.array for r in reductions):
-            found = _rewrite_array(unit, function, [r for r in reductions if r.array == array], known)
+            of_array = [r for r in reductions if r.array == array]
+            found = reduced(unit, function, of_array, by="block" if known else "block, checked")
             if found is None:
                 break
             edits += found
@@ -52,16 +53,20 @@ def sites(unit: Unit) -> Iterator[Site]:
             yield Site(function.name, tuple(dict.fromkeys(edits)))
 
 
-def _rewrite_array(unit: Unit, function: Function, reductions: list[Reduction], known: bool) -> list[Edit] | None:
-    """Edits for all reductions over one array; None when the array is used for anything else."""
+def reduced(unit: Unit, function: Function, reductions: list[Reduction], *, by: str) -> list[Edit] | None:
+    """Edits for all reductions over one array; None when the array is used for anything else.
+
+    by: "block" when blocks are known to be a multiple of 32 threads, "block, checked" when that is for run time to
+    say, "warp" when 32 threads in x are all there are.
+    """
     array = reductions[0].array
     edits: list[Edit] = []
     names: list[str] = []
     for reduction in reductions:
         names.append(fresh(unit, f"block_{reduction.operation}_of_{array}", *names))
     for subscript in find(function.body, "subscript_expression", "identifier"):
-        name = field(subscript, "argument") if subscript.type == "subscript_expression" else subscript
-        if text(name) != array or (subscript.type == "identifier" and _is_subscripted(subscript)):
+        named = field(subscript, "argument") if subscript.type == "subscript_expression" else subscript
+        if text(named) != array or (subscript.type == "identifier" and _is_subscripted(subscript)):
             continue
         if any(contains(r.first, subscript) or contains(r.last, subscript) for r in reductions):
             continue
@@ -74,11 +79,16 @@ def _rewrite_array(unit: Unit, function: Function, reductions: list[Reduction], 
             return None
         edits.append(replace(subscript, names[result]))
     for position, (reduction, name) in enumerate(zip(reductions, names, strict=True)):
-        helper = block_reduce(unit, reduction.operation)
+        helper = (warp_reduce if by == "warp" else block_reduce)(unit, reduction.operation)
         edits += helper.edits
-        barrier = "" if _barrier_before_reuse(reduction, reductions[position + 1 :]) else "\n__syncthreads();"
+        if by == "warp":
+            new = f"const {reduction.type} {name} = {helper.name}<{reduction.type}>({text(reduction.value)});"
+            edits.append(Edit(reduction.first.start_byte, reduction.last.end_byte, new))
+            continue
+        met = function.is_kernel and _barrier_before_reuse(reduction, reductions[position + 1 :])
+        barrier = "" if met else "\n__syncthreads();"
         call = f"{helper.name}<{reduction.type}>({text(reduction.value)}, {array})"
-        if known:
+        if by == "block":
             new = f"const {reduction.type} {name} = {call};{barrier}"
         else:
             tree = "\n".join(dedented(s) for s in _between(reduction))
@@ -88,7 +98,7 @@ def _rewrite_array(unit: Unit, function: Function, reductions: list[Reduction], 
             )
         margin = indentation(reduction.first)
         edits.append(Edit(reduction.first.start_byte, reduction.last.end_byte, indented(new, margin).lstrip()))
-    return edits + (_shrink(unit, function, array) if known else [])
+    return edits + (_shrink(unit, function, array) if by == "block" else [])
 
 
 def _is_subscripted(identifier: Node) -> bool:
