@@ -172,7 +172,7 @@ def _judge(
             progress("verify", f"{number} of {len(cases)}: {case.case.name}: {case.outcome.value}")
 
         progress("verify", f"{len(cases)} cases")
-        verdict, seconds = _timed(
+        found, seconds = _timed(
             lambda: verify(
                 task,
                 build,
@@ -184,8 +184,9 @@ def _judge(
                 progress=judged,
             )
         )
+        verdict = found
         stages.append(StageTime(stage="verify", seconds=seconds))
-        if verdict.outcome is Outcome.PASSED:
+        if found.outcome is Outcome.PASSED:
             progress("measure", "bench cases")
             result, seconds = _timed(
                 lambda: measure(task, build, device, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes)

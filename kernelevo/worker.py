@@ -214,6 +214,8 @@ class _Candidate:
     def _reply(
         self, request: CallRequest, effects: Effects, outputs: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]
     ) -> list[memoryview]:
+        if effects.verdict != "passed":
+            outputs, inputs = [], []  # of no interest, and perhaps not to be had
         after = iter(inputs)
         reply = CallReply(
             nonce=request.nonce,
@@ -221,7 +223,10 @@ class _Candidate:
             reason=None if effects.reason is None else effects.reason[:MAX_TEXT],
             outputs=tuple(header_of(output) for output in outputs),
             inputs_after=tuple(
-                header_of(next(after)) if isinstance(value, TensorHeader) else None for value in request.values
+                header_of(tensor)
+                if isinstance(value, TensorHeader) and (tensor := next(after, None)) is not None
+                else None
+                for value in request.values
             ),
             findings=tuple(effects.findings[:MAX_FINDINGS]),
             launches=tuple(effects.launches[:MAX_LAUNCHES]),
@@ -257,13 +262,13 @@ def _entry_of(backend: Backend, job: Job) -> Callable[..., Any]:
 
 def _import_problem(text: str) -> str:
     if match := re.search(r"undefined symbol: (\w+)", text):
-        return f"cannot be loaded: undefined symbol {_demangled(match[1])}"
+        return f"cannot be loaded: undefined symbol {demangled(match[1])}"
     if match := re.search(r"does not define module export function \(PyInit_(\w+)\)", text):
         return "cannot be loaded: the source has no PYBIND11_MODULE(TORCH_EXTENSION_NAME, m)"
     return f"cannot be loaded: {text}"
 
 
-def _demangled(symbol: str) -> str:
+def demangled(symbol: str) -> str:
     """The C++ name of a symbol, or the symbol."""
     try:
         demangle = ctypes.CDLL("libstdc++.so.6").__cxa_demangle

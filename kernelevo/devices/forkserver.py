@@ -125,7 +125,7 @@ def _keep(
             os._exit(UNANSWERED)  # after an answer nobody asks for the status
     os.close(channel)
     os.close(output)
-    ending = _watch(worker, lifeline, start.memory_bytes)
+    ending = _watch(worker, lifeline, start.job.memory_bytes)
     _end_descendants(in_namespace=in_namespace)
     with contextlib.suppress(OSError):
         os.write(status, ending.model_dump_json().encode())
@@ -145,7 +145,7 @@ def _become_worker(start: Start, output: int) -> None:
     os.environ.update(HOME=start.scratch, TMPDIR=start.scratch)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
-    confinement.confine(memory_bytes=start.memory_bytes)
+    confinement.confine(memory_bytes=start.job.memory_bytes)
 
 
 def _watch(worker: int, lifeline: int, memory_bytes: int) -> Ending:

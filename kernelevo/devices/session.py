@@ -22,7 +22,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kernelevo.devices import Call, Launch
@@ -75,7 +74,7 @@ class ForkServer:
     def pid(self) -> int:
         return self._process.pid
 
-    def start(self, job: Job, *, memory_bytes: int) -> _Worker:
+    def start(self, job: Job) -> _Worker:
         """Asks for a worker and returns at once; raises WorkerError when there is no server to ask."""
         scratch = tempfile.mkdtemp(prefix="kernelevo-")
         channel, worker_channel = socket.socketpair()
@@ -83,7 +82,7 @@ class ForkServer:
         status, keeper_status = os.pipe()
         keeper_lifeline, lifeline = os.pipe()
         number = next(self._numbers)
-        message = Start(worker=number, scratch=scratch, memory_bytes=memory_bytes, job=job).model_dump_json().encode()
+        message = Start(worker=number, scratch=scratch, job=job).model_dump_json().encode()
         given = [worker_channel.fileno(), worker_output, keeper_status, keeper_lifeline]
         worker = _Worker(self, number, channel, output, status, lifeline)
         try:
@@ -172,12 +171,11 @@ class ForkServer:
 class WorkerSession:
     """A Session over a forked worker; restarts the worker when a call has ended it."""
 
-    def __init__(self, server: ForkServer, job: Job, *, timeout_seconds: float, memory_bytes: int) -> None:
+    def __init__(self, server: ForkServer, job: Job, *, timeout_seconds: float) -> None:
         self._server = server
         self._job = job
         self._timeout_seconds = timeout_seconds
-        self._memory_bytes = memory_bytes
-        self._worker: _Worker | None = server.start(job, memory_bytes=memory_bytes)
+        self._worker: _Worker | None = server.start(job)
 
     def call(self, inputs: Sequence[Value], *, poison: int = 0xA5, sample_blocks: int | None = None) -> Call:
         import torch
@@ -195,7 +193,7 @@ class WorkerSession:
         worker = self._ready_worker()
         started = time.monotonic()
         # Replies hold the inputs again, so those come on top of what the candidate may allocate.
-        limit_bytes = self._memory_bytes + sum(header.size_bytes for header in headers.values())
+        limit_bytes = self._job.memory_bytes + sum(header.size_bytes for header in headers.values())
         outcome, reason, reply, reader = Outcome.CRASHED, None, None, None
         try:
             deadline = started + self._timeout_seconds
@@ -216,7 +214,7 @@ class WorkerSession:
             return _failed(outcome, reason, len(inputs), printed, seconds)
         if reply.outcome != "passed":
             self.close()  # what failed may have left memory, locks or errors behind
-        return _call(reply, reader.payload, worker.output.text(), seconds, self._memory_bytes)
+        return _call(reply, reader.payload, worker.output.text(), seconds, self._job.memory_bytes)
 
     def close(self) -> None:
         if self._worker is not None:
@@ -232,7 +230,7 @@ class WorkerSession:
     def _ready_worker(self) -> _Worker:
         """A worker that has said hello; raises WorkerError when none can be had."""
         if self._worker is None:
-            self._worker = self._server.start(self._job, memory_bytes=self._memory_bytes)
+            self._worker = self._server.start(self._job)
         worker = self._worker
         worker.output.clear()
         if not worker.greeted:
@@ -524,8 +522,3 @@ def _one_line(text: str, limit: int = 600) -> str:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:200] if lines else ""
-
-
-def object_cache_of(artifact: Path) -> Path:
-    """Where a candidate's compiled kernels are kept: beside its artifact, so candidates cannot reach each other's."""
-    return artifact.parent / "objects"

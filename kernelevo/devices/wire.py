@@ -82,6 +82,8 @@ class Job(_Message):
     ptx: str | None
     entry: str  # exported function to call
     object_cache: str  # folder for what this candidate's kernels are compiled to; no other candidate uses it
+    memory_bytes: int  # that the worker may use, the device's memory included
+    registers: dict[str, int] = {}  # per thread, by kernel
 
 
 class Start(_Message):
@@ -89,7 +91,6 @@ class Start(_Message):
 
     worker: int
     scratch: str  # the worker's working folder; removed when it has ended
-    memory_bytes: int
     job: Job
 
 

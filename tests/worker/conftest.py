@@ -49,9 +49,13 @@ class Site:
     server: ForkServer
     mark: str
 
-    def session(self, artifact: Path, *, timeout_seconds: float = 1.0, memory_bytes: int = 1 << 30) -> WorkerSession:
-        job = Job(artifact=str(artifact), ptx=None, entry="forward", object_cache=str(artifact.parent))
-        return WorkerSession(self.server, job, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes)
+    def session(
+        self, artifact: Path, *, entry: str = "forward", timeout_seconds: float = 1.0, memory_bytes: int = 1 << 30
+    ) -> WorkerSession:
+        job = Job(
+            artifact=str(artifact), ptx=None, entry=entry, object_cache=str(artifact.parent), memory_bytes=memory_bytes
+        )
+        return WorkerSession(self.server, job, timeout_seconds=timeout_seconds)
 
     def processes(self) -> int:
         """Live processes of the server, itself left out; children of a candidate keep its command line."""

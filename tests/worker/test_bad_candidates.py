@@ -274,10 +274,6 @@ def test_a_wrong_number_of_arguments_is_named(site: Site, behaviours: Path, x: t
 def test_an_extension_that_cannot_be_loaded_says_why(
     site: Site, extension: Callable[[str], Path], x: torch.Tensor, name: str, entry: str, reason: str
 ) -> None:
-    from kernelevo.devices.session import WorkerSession
-    from kernelevo.devices.wire import Job
-
-    job = Job(artifact=str(extension(name)), ptx=None, entry=entry, object_cache="")
-    with WorkerSession(site.server, job, timeout_seconds=5, memory_bytes=1 << 30) as session:
+    with site.session(extension(name), entry=entry, timeout_seconds=5) as session:
         result = session.call([x])
     assert (result.outcome, result.reason) == (Outcome.CRASHED, reason)
