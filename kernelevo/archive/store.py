@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
+from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, Select, bindparam, func, select, text, update
 from sqlalchemy.exc import IntegrityError
@@ -162,20 +163,21 @@ class Archive:
     def cost(self, run: str) -> Cost:
         """What the replies of a run cost, unused ones included."""
         r = t.Replies
+        sums = (r.cost_usd, r.seconds, r.input_tokens, r.cached_tokens, r.output_tokens, r.reasoning_tokens)
+        query = select(func.count(), func.count(r.cost_usd), *(func.sum(column) for column in sums))
         with reading(self.engine) as connection:
-            row = connection.execute(
-                select(
-                    func.count().label("calls"),
-                    (func.count() - func.count(r.cost_usd)).label("calls_of_unknown_cost"),
-                    func.coalesce(func.sum(r.cost_usd), 0.0).label("cost_usd"),
-                    func.coalesce(func.sum(r.input_tokens), 0).label("input_tokens"),
-                    func.coalesce(func.sum(r.cached_tokens), 0).label("cached_tokens"),
-                    func.coalesce(func.sum(r.output_tokens), 0).label("output_tokens"),
-                    func.coalesce(func.sum(r.reasoning_tokens), 0).label("reasoning_tokens"),
-                    func.coalesce(func.sum(r.seconds), 0.0).label("seconds"),
-                ).where(r.run_id == run)
-            ).one()
-        return Cost(**row._mapping)
+            row: tuple[Any, ...] = tuple(connection.execute(query.where(r.run_id == run)).one())
+        calls, priced, *totals = (value or 0 for value in row)
+        return Cost(
+            calls=calls,
+            calls_of_unknown_cost=calls - priced,
+            cost_usd=float(totals[0]),
+            seconds=float(totals[1]),
+            input_tokens=int(totals[2]),
+            cached_tokens=int(totals[3]),
+            output_tokens=int(totals[4]),
+            reasoning_tokens=int(totals[5]),
+        )
 
     # --- one iteration ----------------------------------------------------------------------------------------------
 
@@ -441,9 +443,9 @@ class Archive:
             rows.insert(connection, values)
         except IntegrityError as error:
             parents = {row["parent_id"] for table in values.values() for row in table if "parent_id" in row}
-            missing = parents - set(
-                connection.execute(select(t.Candidates.id).where(t.Candidates.id.in_(parents))).scalars()
-            )
+            with reading(self.engine) as other:  # this transaction may not be asked anything any more
+                query = select(t.Candidates.id).where(t.Candidates.id.in_(parents))
+                missing = parents - set(other.execute(query).scalars())
             if not missing:
                 raise
             raise ArchiveError(

@@ -103,7 +103,7 @@ def test_migrations_are_found_inside_an_installed_package(tmp_path: Path) -> Non
     root = DB.parent
     built = tmp_path / "lib"
     shutil.copytree(root / "kernelevo", tmp_path / "source" / "kernelevo", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "pyproject.toml", "db", "README.md"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "db", "tasks"):
         if (root / name).is_dir():
             shutil.copytree(root / name, tmp_path / "source" / name, ignore=shutil.ignore_patterns("*.sqlite*"))
         elif (root / name).exists():
