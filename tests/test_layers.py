@@ -14,7 +14,7 @@ VOCABULARY = {"records", "errors", "config"}
 PROTOCOLS = {"devices", "models"}  # their __init__ only
 STAGES = {"tasks", "toolchain", "build", "verify", "measure", "selection", "prompt", "propose", "archive"}
 IMPLEMENTATIONS = {"devices", "models", "worker"}
-JOINTS = {"evaluate", "evolve", "__init__"}
+JOINTS = {"evaluate", "evolve", "selftest", "__init__"}
 
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:

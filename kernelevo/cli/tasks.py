@@ -1,4 +1,4 @@
-"""`kernelevo tasks list|show|check|new`."""
+"""`kernelevo tasks list|show|check|selftest|new`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from kernelevo.cli.show import console, rows
 from kernelevo.config import read_settings
@@ -24,7 +25,7 @@ def list_() -> None:
     from kernelevo.tasks import list_tasks
 
     tasks = list_tasks(read_settings().tasks)
-    table = [[t.name, t.problem or t.title, str(t.test_sizes), t.signature] for t in tasks]
+    table = [[t.name, escape(t.problem or t.title), str(t.test_sizes), escape(t.signature)] for t in tasks]
     console.print(rows("", ["task", "what", "sizes", "called as"], table, right=[2]))
 
 
@@ -34,7 +35,8 @@ def show(name: Annotated[str, typer.Argument(help="a task's name, or the path of
     from kernelevo.tasks import load_task
 
     task = load_task(name, root=read_settings().tasks)
-    console.print(f"[bold]{task.name}[/bold]: {task.title}\n{task.description}\n\ncalled as {task.signature}")
+    console.print(f"[bold]{task.name}[/bold]: {escape(task.title)}\n{escape(task.description)}\n")
+    console.print(f"called as {escape(task.signature)}")
     console.print(f"dtypes {', '.join(task.dtypes)}; tolerance factor {task.tolerance_factor:g}")
     console.print(f"library calls: {task.library_calls}; digest {task.digest}")
     for purpose in (Purpose.TEST, Purpose.BENCH):
@@ -45,10 +47,10 @@ def show(name: Annotated[str, typer.Argument(help="a task's name, or the path of
     hidden = " ".join(f"{name}={low}..{high}" for name, (low, high) in task.hidden_sizes.items())
     console.print(f"hidden sizes: {hidden}\ndistributions: {', '.join(task.distributions)}")
     for hint in task.hints:
-        console.print(f"hint: {hint}")
+        console.print(f"hint: {escape(hint)}")
     if task.seed_source:
         console.print()
-        console.print(task.seed_source, markup=False)
+        console.print(task.seed_source, markup=False, highlight=False, soft_wrap=True)
     console.print(f"next: kernelevo evolve {task.name}")
 
 
@@ -65,6 +67,36 @@ def check(name: Annotated[str, typer.Argument(help="a task's name, or the path o
     if findings:
         raise typer.Exit(1)
     console.print(f"{task.name}: every fake is rejected, and the outputs depend on every input")
+
+
+@group.command()
+def selftest(
+    name: Annotated[str, typer.Argument(help="a task's name, or the path of its folder")],
+    limit: Annotated[int, typer.Option(help="how many mutants, drawn at random; 0 for all")] = 12,
+    seed: Annotated[int, typer.Option(help="of that draw")] = 0,
+) -> None:
+    """Measures whether verification notices mistakes: the seed kernel must pass, its mutants must not."""
+    from kernelevo.evaluate import load_device
+    from kernelevo.records import Outcome
+    from kernelevo.selftest import Trial, self_test
+    from kernelevo.tasks import load_task
+
+    def tell(trial: Trial) -> None:
+        outcome = "does not compile" if trial.outcome is None else trial.outcome.value
+        console.print(f"{outcome:>16}  {trial.mutant or 'the seed'}", markup=False, highlight=False)
+
+    settings = read_settings()
+    with load_device("emulator", settings) as device:
+        task = load_task(name, root=settings.tasks)
+        result = self_test(task, device, settings, limit=limit or None, seed=seed, progress=tell)
+    for trial in (*result.false_alarms, *result.survivors):
+        kind = "survived" if trial.outcome is Outcome.PASSED else f"false alarm: {trial.reason}"
+        console.print(f"{kind}: {trial.mutant or 'the seed'}", markup=False, highlight=False)
+    caught = len(result.judged) - len(result.survivors)
+    console.print(
+        f"{task.name}: {caught} of {len(result.judged)} mutants caught, {len(result.false_alarms)} false alarms"
+    )
+    raise typer.Exit(1 if result.false_alarms else 0)
 
 
 @group.command()
