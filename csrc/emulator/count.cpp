@@ -18,111 +18,111 @@ constexpr int warp = 32;
 // Calls visit(sector) once for each distinct sector of the active lanes' accesses, in ascending order.
 template <class Visit>
 void distinct_sectors(uint32_t bytes, uint32_t mask, const uint64_t* addresses, Visit visit) {
-    std::array<uint64_t, warp * 5> found;  // an access of up to 128 bytes per lane touches at most 5 sectors
-    std::size_t count = 0;
-    for (uint32_t left = mask; left != 0; left &= left - 1) {
-        const uint64_t address = addresses[std::countr_zero(left)];
-        for (uint64_t s = address / sector_bytes; s <= (address + bytes - 1) / sector_bytes; ++s) {
-            if (count == 0 || found[count - 1] != s) found[count++] = s;
-        }
+  std::array<uint64_t, warp * 5> found;  // an access of up to 128 bytes per lane touches at most 5 sectors
+  std::size_t count = 0;
+  for (uint32_t left = mask; left != 0; left &= left - 1) {
+    const uint64_t address = addresses[std::countr_zero(left)];
+    for (uint64_t s = address / sector_bytes; s <= (address + bytes - 1) / sector_bytes; ++s) {
+      if (count == 0 || found[count - 1] != s) found[count++] = s;
     }
-    std::sort(found.begin(), found.begin() + count);
-    const auto end = std::unique(found.begin(), found.begin() + count);
-    for (auto s = found.begin(); s != end; ++s) visit(*s);
+  }
+  std::sort(found.begin(), found.begin() + count);
+  const auto end = std::unique(found.begin(), found.begin() + count);
+  for (auto s = found.begin(); s != end; ++s) visit(*s);
 }
 
 // Passes of a group of lanes through the banks: the most distinct words that one bank must serve.
 uint64_t bank_passes(uint32_t bytes, uint32_t mask, const uint64_t* addresses) {
-    std::array<uint64_t, warp * 4> words;
-    std::size_t count = 0;
-    for (uint32_t left = mask; left != 0; left &= left - 1) {
-        const uint64_t address = addresses[std::countr_zero(left)];
-        for (uint64_t w = address / bank_bytes; w <= (address + bytes - 1) / bank_bytes; ++w) words[count++] = w;
-    }
-    std::sort(words.begin(), words.begin() + count);
-    const auto end = std::unique(words.begin(), words.begin() + count);
-    std::array<uint32_t, banks> load{};
-    for (auto w = words.begin(); w != end; ++w) ++load[*w % banks];
-    return *std::max_element(load.begin(), load.end());
+  std::array<uint64_t, warp * 4> words;
+  std::size_t count = 0;
+  for (uint32_t left = mask; left != 0; left &= left - 1) {
+    const uint64_t address = addresses[std::countr_zero(left)];
+    for (uint64_t w = address / bank_bytes; w <= (address + bytes - 1) / bank_bytes; ++w) words[count++] = w;
+  }
+  std::sort(words.begin(), words.begin() + count);
+  const auto end = std::unique(words.begin(), words.begin() + count);
+  std::array<uint32_t, banks> load{};
+  for (auto w = words.begin(); w != end; ++w) ++load[*w % banks];
+  return *std::max_element(load.begin(), load.end());
 }
 
 uint64_t most_on_one_address(uint32_t mask, const uint64_t* addresses) {
-    std::array<uint64_t, warp> sorted;
-    std::size_t count = 0;
-    for (uint32_t left = mask; left != 0; left &= left - 1) sorted[count++] = addresses[std::countr_zero(left)];
-    std::sort(sorted.begin(), sorted.begin() + count);
-    uint64_t most = 0, run = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-        run = i != 0 && sorted[i] == sorted[i - 1] ? run + 1 : 1;
-        most = std::max(most, run);
-    }
-    return most;
+  std::array<uint64_t, warp> sorted;
+  std::size_t count = 0;
+  for (uint32_t left = mask; left != 0; left &= left - 1) sorted[count++] = addresses[std::countr_zero(left)];
+  std::sort(sorted.begin(), sorted.begin() + count);
+  uint64_t most = 0, run = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    run = i != 0 && sorted[i] == sorted[i - 1] ? run + 1 : 1;
+    most = std::max(most, run);
+  }
+  return most;
 }
 
 }  // namespace
 
 Counter::Counter(std::vector<Site> sites, std::size_t basic_blocks)
-    : site_facts_(std::move(sites)), site_counts_(site_facts_.size()), block_counts_(basic_blocks) {}
+  : site_facts_(std::move(sites)), site_counts_(site_facts_.size()), block_counts_(basic_blocks) {}
 
-void Counter::begin_block() { ++thread_block_; }
-
-void Counter::block(uint32_t basic_block, uint32_t mask) {
-    BlockCounts& counts = block_counts_[basic_block];
-    ++counts.executions;
-    counts.lanes += std::popcount(mask);
+void Counter::block(uint64_t thread_block, uint32_t basic_block, uint32_t mask) {
+  thread_block_ = thread_block + 1;
+  BlockCounts& counts = block_counts_[basic_block];
+  ++counts.executions;
+  counts.lanes += std::popcount(mask);
 }
 
 void Counter::access(uint32_t site, uint32_t mask, const uint64_t* addresses) {
-    if (mask == 0) return;
-    const Site& facts = site_facts_[site];
-    SiteCounts& counts = site_counts_[site];
-    ++counts.requests;
-    counts.lanes += std::popcount(mask);
-    if (facts.reads && facts.writes) counts.serial += most_on_one_address(mask, addresses);
-    if (facts.space == Space::shared) {
-        // Lanes that together move 128 bytes go through the banks at a time: all 32, 16 or 8.
-        const int group = std::max<int>(warp * bank_bytes / std::max(facts.bytes, bank_bytes), 1);
-        for (int first = 0; first < warp; first += group) {
-            const uint32_t part = group == warp ? mask : mask & (((1u << group) - 1) << first);
-            if (part == 0) continue;
-            counts.wavefronts += bank_passes(facts.bytes, part, addresses);
-            ++counts.ideal_wavefronts;
-        }
-        return;
+  if (mask == 0) return;
+  const Site& facts = site_facts_[site];
+  SiteCounts& counts = site_counts_[site];
+  ++counts.requests;
+  counts.lanes += std::popcount(mask);
+  if (facts.reads && facts.writes) counts.serial += most_on_one_address(mask, addresses);
+  if (facts.space == Space::shared) {
+    // Lanes that together move 128 bytes go through the banks at a time: all 32, 16 or 8.
+    const int group = std::max<int>(warp * bank_bytes / std::max(facts.bytes, bank_bytes), 1);
+    for (int first = 0; first < warp; first += group) {
+      const uint32_t part = group == warp ? mask : mask & (((1u << group) - 1) << first);
+      if (part == 0) continue;
+      counts.wavefronts += bank_passes(facts.bytes, part, addresses);
+      ++counts.ideal_wavefronts;
     }
-    distinct_sectors(facts.bytes, mask, addresses, [&](uint64_t sector) {
-        ++counts.sectors;
-        if (facts.space != Space::global) return;
-        Touch& touch = sectors_[sector];
-        if (facts.writes) touch.written = true;
-        if (!facts.reads || touch.last_reader == thread_block_) return;
-        touch.shared = touch.last_reader != 0;
-        touch.last_reader = thread_block_;
-        ++block_read_sectors_;
-    });
+    return;
+  }
+  distinct_sectors(facts.bytes, mask, addresses, [&](uint64_t sector) {
+    ++counts.sectors;
+    if (facts.space != Space::global) return;
+    Touch& touch = sectors_[sector];
+    if (facts.writes) touch.written = true;
+    if (!facts.reads || touch.last_reader == thread_block_) return;
+    touch.shared = touch.last_reader != 0;
+    touch.last_reader = thread_block_;
+    ++block_read_sectors_;
+  });
 }
 
 std::vector<Footprint> Counter::footprints() const {
-    std::map<uint64_t, Footprint> by_base;
-    for (const auto& [sector, touch] : sectors_) {
-        const auto allocation = runtime::find_allocation(reinterpret_cast<const void*>(sector * sector_bytes));
-        Footprint& footprint = by_base[allocation ? allocation->address : 0];
-        footprint.bytes = allocation ? allocation->size : 0;
-        if (touch.last_reader != 0) ++(touch.shared ? footprint.read_shared : footprint.read_once);
-        if (touch.written) ++footprint.written;
-    }
-    std::vector<Footprint> all;
-    for (const auto& entry : by_base) all.push_back(entry.second);
-    return all;
+  std::map<uint64_t, Footprint> by_base;
+  for (const auto& [sector, touch] : sectors_) {
+    const auto allocation = runtime::find_allocation(reinterpret_cast<const void*>(sector * sector_bytes));
+    Footprint& footprint = by_base[allocation ? allocation->address : 0];
+    footprint.bytes = allocation ? allocation->size : 0;
+    if (touch.last_reader != 0) ++(touch.shared ? footprint.read_shared : footprint.read_once);
+    if (touch.written) ++footprint.written;
+  }
+  std::vector<Footprint> all;
+  for (const auto& entry : by_base) all.push_back(entry.second);
+  return all;
 }
 
 }  // namespace kernelevo
 
-void kernelevo_count_block(kernelevo::Counter* counter, uint32_t basic_block, uint32_t mask) {
-    counter->block(basic_block, mask);
+void kernelevo_count_block(kernelevo::Counter* counter, const kernelevo::WarpState* warp, uint32_t basic_block,
+               uint32_t mask) {
+  counter->block(warp->block->linear_index, basic_block, mask);
 }
 
-void kernelevo_count_access(
-    kernelevo::Counter* counter, uint32_t site, uint32_t mask, const uint64_t* addresses) {
-    counter->access(site, mask, addresses);
+void kernelevo_count_access(kernelevo::Counter* counter, const kernelevo::WarpState*, uint32_t site, uint32_t mask,
+              const uint64_t* addresses) {
+  counter->access(site, mask, addresses);
 }

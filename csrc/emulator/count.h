@@ -8,73 +8,75 @@
 #include <unordered_map>
 #include <vector>
 
+#include "grid.h"
+
 namespace kernelevo {
 
 enum class Space : uint8_t { global, shared, local };
 
 // Static facts of one memory instruction.
 struct Site {
-    Space space;
-    bool reads;
-    bool writes;
-    uint32_t bytes;  // per lane: element size x vector length
+  Space space;
+  bool reads;
+  bool writes;
+  uint32_t bytes;  // per lane: element size x vector length
 };
 
 struct SiteCounts {
-    uint64_t requests = 0;          // executions by a warp with at least one active lane
-    uint64_t lanes = 0;             // active lanes over all requests
-    uint64_t sectors = 0;           // distinct 32-byte sectors per request (global, local)
-    uint64_t wavefronts = 0;        // 128-byte passes through the banks per request (shared)
-    uint64_t ideal_wavefronts = 0;  // the same without bank conflicts
-    uint64_t serial = 0;            // most lanes on one address per request (atomics: reads and writes)
+  uint64_t requests = 0;      // executions by a warp with at least one active lane
+  uint64_t lanes = 0;       // active lanes over all requests
+  uint64_t sectors = 0;       // distinct 32-byte sectors per request (global, local)
+  uint64_t wavefronts = 0;    // 128-byte passes through the banks per request (shared)
+  uint64_t ideal_wavefronts = 0;  // the same without bank conflicts
+  uint64_t serial = 0;      // most lanes on one address per request (atomics: reads and writes)
 };
 
 struct BlockCounts {
-    uint64_t executions = 0;  // by a warp
-    uint64_t lanes = 0;       // active lanes over all executions
+  uint64_t executions = 0;  // by a warp
+  uint64_t lanes = 0;     // active lanes over all executions
 };
 
 // Distinct sectors of one allocation.
 struct Footprint {
-    uint64_t bytes = 0;        // size of the allocation; 0 when unknown
-    uint64_t read_once = 0;    // sectors read by exactly one of the thread blocks that ran
-    uint64_t read_shared = 0;  // sectors read by several of them
-    uint64_t written = 0;      // distinct sectors written
+  uint64_t bytes = 0;    // size of the allocation; 0 when unknown
+  uint64_t read_once = 0;  // sectors read by exactly one of the thread blocks that ran
+  uint64_t read_shared = 0;  // sectors read by several of them
+  uint64_t written = 0;    // distinct sectors written
 };
 
 class Counter {
 public:
-    Counter(std::vector<Site> sites, std::size_t basic_blocks);
+  Counter(std::vector<Site> sites, std::size_t basic_blocks);
 
-    void begin_block();  // a new thread block starts
-    void block(uint32_t basic_block, uint32_t mask);
-    void access(uint32_t site, uint32_t mask, const uint64_t* addresses);
+  void block(uint64_t thread_block, uint32_t basic_block, uint32_t mask);
+  void access(uint32_t site, uint32_t mask, const uint64_t* addresses);
 
-    const std::vector<SiteCounts>& sites() const { return site_counts_; }
-    const std::vector<BlockCounts>& blocks() const { return block_counts_; }
-    uint64_t block_read_sectors() const { return block_read_sectors_; }  // distinct per thread block, summed
-    uint64_t thread_blocks() const { return thread_block_; }
-    std::vector<Footprint> footprints() const;
+  const std::vector<SiteCounts>& sites() const { return site_counts_; }
+  const std::vector<BlockCounts>& blocks() const { return block_counts_; }
+  uint64_t block_read_sectors() const { return block_read_sectors_; }  // distinct per thread block, summed
+  std::vector<Footprint> footprints() const;
 
 private:
-    struct Touch {
-        uint64_t last_reader = 0;  // number of the thread block, from 1
-        bool shared = false;
-        bool written = false;
-    };
+  struct Touch {
+    uint64_t last_reader = 0;  // number of the thread block, from 1
+    bool shared = false;
+    bool written = false;
+  };
 
-    std::vector<Site> site_facts_;
-    std::vector<SiteCounts> site_counts_;
-    std::vector<BlockCounts> block_counts_;
-    std::unordered_map<uint64_t, Touch> sectors_;
-    uint64_t block_read_sectors_ = 0;
-    uint64_t thread_block_ = 0;
+  std::vector<Site> site_facts_;
+  std::vector<SiteCounts> site_counts_;
+  std::vector<BlockCounts> block_counts_;
+  std::unordered_map<uint64_t, Touch> sectors_;
+  uint64_t block_read_sectors_ = 0;
+  uint64_t thread_block_ = 0;  // number of the one that runs, from 1
 };
 
 }  // namespace kernelevo
 
 // What counted kernels call.
 extern "C" {
-void kernelevo_count_block(kernelevo::Counter* counter, uint32_t basic_block, uint32_t mask);
-void kernelevo_count_access(kernelevo::Counter* counter, uint32_t site, uint32_t mask, const uint64_t* addresses);
+void kernelevo_count_block(kernelevo::Counter* counter, const kernelevo::WarpState* warp, uint32_t basic_block,
+               uint32_t mask);
+void kernelevo_count_access(kernelevo::Counter* counter, const kernelevo::WarpState* warp, uint32_t site,
+              uint32_t mask, const uint64_t* addresses);
 }

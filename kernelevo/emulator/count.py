@@ -184,7 +184,9 @@ def block_cost(instructions: Sequence[Instruction]) -> dict[str, float]:
 
 
 def expansion(instruction: Instruction) -> Mapping[str, float]:
-    """Class -> machine instructions of one PTX instruction."""
+    """Class -> machine instructions of one PTX instruction. Parameters are operands in a constant bank: no instruction."""
+    if instruction.opcode == "ld" and "param" in instruction.modifiers:
+        return {}
     for opcode, modifier, kind, counts in EXPANSIONS:
         if (
             opcode == instruction.opcode
@@ -199,7 +201,7 @@ def instruction_class(instruction: Instruction) -> str:
     """The pipe that executes an instruction: one of predict.CLASSES, or "memory" or "control"."""
     opcode, types = instruction.opcode, instruction.types
     if opcode in MEMORY:
-        return "parameter" if "param" in instruction.modifiers else "memory"
+        return "memory"
     if opcode in CONTROL:
         return "control"
     if opcode in ("shfl", "vote", "match", "redux", "activemask"):

@@ -14,6 +14,7 @@ make of them (count.py lists the exceptions).
     l1       sectors between L1 and registers
     l2       sectors that miss L1: each block's distinct sectors when the resident blocks' footprints fit L1
     dram     distinct bytes of the launch, read and written
+    atomics  the longest queue on one address of each atomic, as if all were on one address
     latency  waves x the dependent latencies of one warp, blocks of one wave running side by side
 
 Occupancy follows from registers, shared memory and block size, waves from occupancy. `imbalance` is the busiest
@@ -157,7 +158,7 @@ def predict(
         l2_bytes / gpu["l2_bytes_per_second"], seconds(l2_bytes, gpu["l2_bytes_per_cycle_and_multiprocessor"])
     )
     terms["dram"] = dram_bytes(counters, l2_bytes) / (gpu["dram_bytes_per_second"] * gpu["dram_efficiency"])
-    terms["atomics"] = counters["atomic_serial"] * gpu.latency("atomic") / 8 / clock
+    terms["atomics"] = counters["atomic_serial"] / gpu["atomics_per_cycle"] / clock
     terms["latency"] = math.ceil(waves) * warp_latency(gpu, counters) / clock
 
     power = gpu["overlap"]

@@ -1,0 +1,12 @@
+// Kernels whose memory events are known by arithmetic; see test_counted.py.
+extern "C" __global__ void gather(const float* x, float* y, int n, int stride) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) y[i] = x[(long long)i * stride];
+}
+extern "C" __global__ void banks(float* y, int stride) {
+    __shared__ float tile[32 * 33];
+    tile[threadIdx.x * stride] = threadIdx.x;
+    __syncthreads();
+    y[blockIdx.x * 32 + threadIdx.x] = tile[threadIdx.x * stride];
+}
+extern "C" __global__ void pile(float* y) { atomicAdd(y + threadIdx.x % 2, 1.0f); }

@@ -1,0 +1,78 @@
+"""Counted launches of real kernels, against events known by arithmetic."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+import numpy as np
+import pytest
+
+from kernelevo.emulator.counted import CountedKernel
+from tests.emulator.core_harness import module_of, needs_nvcc, pack
+
+pytestmark = needs_nvcc
+THREADS = 128
+
+
+@cache
+def kernel(name: str, threads: int) -> CountedKernel:
+    return CountedKernel(module_of("count_kernels"), name, (threads, 1, 1))
+
+
+def aligned(count: int) -> np.ndarray:
+    """Zeros whose first byte is a multiple of 128: what cudaMalloc promises at least."""
+    memory = np.zeros(count + 32, np.float32)
+    return memory[(-memory.ctypes.data % 128) // 4 :][:count]
+
+
+def counters(
+    name: str, threads: int, blocks: int, *arguments: np.ndarray | np.generic, most: int = 1000
+) -> dict[str, float]:
+    packed = ctypes.create_string_buffer(pack(*arguments) + bytes(64))
+    status, message, _, found = kernel(name, threads).count((blocks, 1, 1), 0, ctypes.addressof(packed), most)
+    assert (status, message) == (0, "")
+    return found
+
+
+@pytest.mark.parametrize(("stride", "sectors"), [(1, 4), (2, 8), (8, 32), (100, 32)])
+def test_a_strided_read_touches_the_sectors_its_stride_says(stride: int, sectors: int) -> None:
+    n, blocks = 1024, 8
+    found = counters("gather", THREADS, blocks, aligned(n * stride), aligned(n), np.int32(n), np.int32(stride))
+    warps = n // 32
+    assert found["global_read_sectors"] == sectors * warps
+    assert found["global_write_sectors"] == 4 * warps
+    assert found["global_bytes"] == 2 * 4 * n
+    assert found["unique_read_bytes"] == sectors * warps * 32
+
+
+def test_lanes_behind_a_guard_are_not_counted() -> None:
+    found = counters("gather", THREADS, 1, aligned(128), aligned(128), np.int32(40), np.int32(1))
+    assert found["global_lanes"] == 2 * 40
+    assert found["global_requests"] == 2 * 2  # two warps read and write, two do nothing
+
+
+def test_sampled_blocks_stand_for_the_others() -> None:
+    n, blocks = 128 * 64, 64
+    arguments = (aligned(n), aligned(n), np.int32(n), np.int32(1))
+    whole = counters("gather", THREADS, blocks, *arguments)
+    part = counters("gather", THREADS, blocks, *arguments, most=8)
+    assert part == whole
+
+
+@pytest.mark.parametrize(("stride", "conflicts"), [(1, 1), (2, 2), (4, 4), (32, 32), (33, 1)])
+def test_bank_conflicts_are_those_of_the_stride(stride: int, conflicts: int) -> None:
+    found = counters("banks", 32, 2, aligned(64), np.int32(stride))
+    assert found["shared_wavefronts"] == conflicts * found["shared_ideal_wavefronts"]
+    assert found["barriers"] == 2
+
+
+def test_atomics_on_one_address_queue() -> None:
+    found = counters("pile", 64, 2, aligned(2))
+    assert found["atomics"] == 4  # one per warp
+    assert found["atomic_serial"] == 4 * 16  # half of the lanes on each address
+
+
+def test_the_same_launch_has_the_same_counters() -> None:
+    arguments = (aligned(4096), aligned(512), np.int32(512), np.int32(8))
+    assert counters("gather", THREADS, 4, *arguments) == counters("gather", THREADS, 4, *arguments)
