@@ -14,7 +14,12 @@ from . import exact
 from .exact import FORMATS, SPECIAL
 from .rule_harness import CompiledRules, compile_forms
 
-STORAGE = {"f16": (np.uint16, None), "bf16": (np.uint16, None), "f32": (np.uint32, np.float32), "f64": (np.uint64, np.float64)}  # fmt: skip
+STORAGE = {
+    "f16": (np.uint16, None),
+    "bf16": (np.uint16, None),
+    "f32": (np.uint32, np.float32),
+    "f64": (np.uint64, np.float64),
+}
 PLAIN = frozenset({"avx2", "fma", "f16c"})  # a machine without AVX-512
 MODES = ("rn", "rz", "rm", "rp")
 TWO = [f"{op}.{mode}.{kind}" for op in ("add", "sub", "mul", "div") for mode in MODES for kind in ("f32", "f64")]
@@ -122,10 +127,30 @@ def test_a_product_and_a_sum_are_never_contracted(arithmetic: CompiledRules) -> 
     assert arithmetic("sub.f32", product, np.float32(1 + 2**-11))[0] == 0  # a fused result would keep 2^-24
 
 
-FTZ = ["add.ftz.f32", "mul.rn.ftz.f32", "fma.rn.ftz.f32", "neg.ftz.f32", "abs.ftz.f32", "add.ftz.f16", "min.ftz.f32",
-       "setp.lt.ftz.f32", "ex2.approx.ftz.f32", "add.sat.f32", "fma.rn.sat.f32", "add.rn.ftz.sat.f32", "mul.sat.f16",
-       "fma.rn.relu.f16", "fma.rn.relu.bf16", "neg.f32", "abs.f64", "neg.f16", "abs.bf16", "neg.f16x2", "copysign.f32",
-       "copysign.f64"]  # fmt: skip
+FTZ = [
+    "add.ftz.f32",
+    "mul.rn.ftz.f32",
+    "fma.rn.ftz.f32",
+    "neg.ftz.f32",
+    "abs.ftz.f32",
+    "add.ftz.f16",
+    "min.ftz.f32",
+    "setp.lt.ftz.f32",
+    "ex2.approx.ftz.f32",
+    "add.sat.f32",
+    "fma.rn.sat.f32",
+    "add.rn.ftz.sat.f32",
+    "mul.sat.f16",
+    "fma.rn.relu.f16",
+    "fma.rn.relu.bf16",
+    "neg.f32",
+    "abs.f64",
+    "neg.f16",
+    "abs.bf16",
+    "neg.f16x2",
+    "copysign.f32",
+    "copysign.f64",
+]
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +219,7 @@ def minmax(request: Any) -> CompiledRules:
 def test_min_and_max_order_zeros_and_prefer_numbers_unless_nan_is_asked_for(
     minmax: CompiledRules, form: str, lanes: int
 ) -> None:
-    op, kind = form.split(".")[0], form.split(".")[-1]
+    op, kind = form.split(".", maxsplit=1)[0], form.rsplit(".", 1)[-1]
     shape = FORMATS[kind]
     columns = operands(kind, 2, 1000)
 
@@ -218,10 +243,14 @@ def test_min_and_max_order_zeros_and_prefer_numbers_unless_nan_is_asked_for(
 def test_packed_and_xorsign_forms(minmax: CompiledRules) -> None:
     assert list(minmax("max.f16x2", [0x3C00C000], [0xBC004000])) == [0x3C004000]
     assert minmax("max.xorsign.abs.f32", [-3.0, -3.0], [2.0, -4.0]).tolist() == [-3.0, 4.0]
-    assert list(minmax("min.NaN.xorsign.abs.f16", [0xBC00, 0x7E00], [0x4000, 0])) [0] == 0xBC00
+    assert minmax("min.NaN.xorsign.abs.f16", [0xBC00], [0x4000])[0] == 0xBC00
 
 
-TESTP = [f"testp.{name}.{kind}" for name in ("finite", "infinite", "number", "notanumber", "normal", "subnormal") for kind in ("f32", "f64")]  # fmt: skip
+TESTP = [
+    f"testp.{name}.{kind}"
+    for name in ("finite", "infinite", "number", "notanumber", "normal", "subnormal")
+    for kind in ("f32", "f64")
+]
 
 
 @pytest.mark.parametrize("lanes", [32, 1])
@@ -237,10 +266,14 @@ def test_testp_classifies(lanes: int) -> None:
                 value = shape.decode(each)
                 number = value if isinstance(value, exact.Fraction) else None
                 expected.append(
-                    {"finite": number is not None or value == "-0", "infinite": value in ("inf", "-inf"),
-                     "number": value != "nan", "notanumber": value == "nan",
-                     "normal": number is not None and abs(number) >= smallest,
-                     "subnormal": number is not None and 0 < abs(number) < smallest}[name]
-                )  # fmt: skip
+                    {
+                        "finite": number is not None or value == "-0",
+                        "infinite": value in ("inf", "-inf"),
+                        "number": value != "nan",
+                        "notanumber": value == "nan",
+                        "normal": number is not None and abs(number) >= smallest,
+                        "subnormal": number is not None and 0 < abs(number) < smallest,
+                    }[name]
+                )
             got = rules(f"testp.{name}.{kind}", as_values(bits, kind), lanes=lanes)
             assert list(got.astype(bool)) == expected, (name, kind)

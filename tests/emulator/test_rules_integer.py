@@ -52,7 +52,7 @@ def rule(form: str, arguments: str, result: str, meaning: Python) -> None:
     TABLE[form] = (tuple(arguments.split()), result, meaning)
 
 
-KINDS = "u16 u32 u64 s16 s32 s64".split()
+KINDS = ("u16", "u32", "u64", "s16", "s32", "s64")
 for kind in KINDS:
     wide = f"{kind[0]}{2 * size_of(kind)}"
     size = size_of(kind)
@@ -93,15 +93,19 @@ for size in (32, 64):
         typed = f"{sign}{size}"
         rule(f"bfind.{typed}", typed, "u32", lambda a: (~a if a < 0 else a).bit_length() - 1)
         rule(
-            f"bfind.shiftamt.{typed}", typed, "u32",
+            f"bfind.shiftamt.{typed}",
+            typed,
+            "u32",
             lambda a, size=size: size - (~a if a < 0 else a).bit_length() if (~a if a < 0 else a) else -1,
-        )  # fmt: skip
+        )
 
         def bfe(a: int, position: int, length: int, size: int = size, sign: str = sign) -> int:
             """The loop of the ISA."""
             a, position, length, msb = unsigned(a, size), position & 0xFF, length & 0xFF, size - 1
             filler = 0 if sign == "u" or length == 0 else a >> min(position + length - 1, msb) & 1
-            return sum((a >> position + k & 1 if k < length and position + k <= msb else filler) << k for k in range(size))
+            return sum(
+                (a >> position + k & 1 if k < length and position + k <= msb else filler) << k for k in range(size)
+            )
 
         rule(f"bfe.{typed}", f"{typed} u32 u32", typed, bfe)
 
@@ -128,10 +132,18 @@ def low24(a: int, kind: str) -> int:
 for kind in ("u32", "s32"):
     rule(f"mul24.lo.{kind}", f"{kind} {kind}", kind, lambda a, b, kind=kind: low24(a, kind) * low24(b, kind))
     rule(f"mul24.hi.{kind}", f"{kind} {kind}", kind, lambda a, b, kind=kind: low24(a, kind) * low24(b, kind) >> 16)
-    rule(f"mad24.lo.{kind}", f"{kind} {kind} {kind}", kind,
-         lambda a, b, c, kind=kind: low24(a, kind) * low24(b, kind) + c)  # fmt: skip
-rule("mad24.hi.sat.s32", "s32 s32 s32", "s32",
-     lambda a, b, c: clamp(wrap(low24(a, "s32") * low24(b, "s32") >> 16, "s32") + c, "s32"))  # fmt: skip
+    rule(
+        f"mad24.lo.{kind}",
+        f"{kind} {kind} {kind}",
+        kind,
+        lambda a, b, c, kind=kind: low24(a, kind) * low24(b, kind) + c,
+    )
+rule(
+    "mad24.hi.sat.s32",
+    "s32 s32 s32",
+    "s32",
+    lambda a, b, c: clamp(wrap(low24(a, "s32") * low24(b, "s32") >> 16, "s32") + c, "s32"),
+)
 
 
 def funnel(a: int, b: int, n: int, *, left: bool, wrapped: bool) -> int:
@@ -140,10 +152,18 @@ def funnel(a: int, b: int, n: int, *, left: bool, wrapped: bool) -> int:
 
 
 for mode in ("clamp", "wrap"):
-    rule(f"shf.l.{mode}.b32", "u32 u32 u32", "u32",
-         lambda a, b, n, mode=mode: funnel(a, b, n, left=True, wrapped=mode == "wrap"))  # fmt: skip
-    rule(f"shf.r.{mode}.b32", "u32 u32 u32", "u32",
-         lambda a, b, n, mode=mode: funnel(a, b, n, left=False, wrapped=mode == "wrap"))  # fmt: skip
+    rule(
+        f"shf.l.{mode}.b32",
+        "u32 u32 u32",
+        "u32",
+        lambda a, b, n, mode=mode: funnel(a, b, n, left=True, wrapped=mode == "wrap"),
+    )
+    rule(
+        f"shf.r.{mode}.b32",
+        "u32 u32 u32",
+        "u32",
+        lambda a, b, n, mode=mode: funnel(a, b, n, left=False, wrapped=mode == "wrap"),
+    )
 rule("bmsk.clamp.b32", "u32 u32", "u32", lambda a, b: ((1 << min(b, 32)) - 1) << min(a, 32))
 rule("bmsk.wrap.b32", "u32 u32", "u32", lambda a, b: ((1 << (b & 31)) - 1) << (a & 31))
 
@@ -154,14 +174,27 @@ def bytes_of(word: int, size: int, kind: str) -> list[int]:
 
 for left, right in itertools.product(("u32", "s32"), repeat=2):
     out = "u32" if left == right == "u32" else "s32"
-    rule(f"dp4a.{left}.{right}", f"{left} {right} {out}", out,
-         lambda a, b, c, left=left, right=right: c + sum(
-             x * y for x, y in zip(bytes_of(a, 8, left), bytes_of(b, 8, right), strict=True)))  # fmt: skip
+    rule(
+        f"dp4a.{left}.{right}",
+        f"{left} {right} {out}",
+        out,
+        lambda a, b, c, left=left, right=right: (
+            c + sum(x * y for x, y in zip(bytes_of(a, 8, left), bytes_of(b, 8, right), strict=True))
+        ),
+    )
     for half in ("lo", "hi"):
-        rule(f"dp2a.{half}.{left}.{right}", f"{left} {right} {out}", out,
-             lambda a, b, c, left=left, right=right, half=half: c + sum(
-                 x * y for x, y in zip(bytes_of(a, 16, left), bytes_of(b, 8, right)[2 * (half == "hi"):][:2],
-                                       strict=True)))  # fmt: skip
+        rule(
+            f"dp2a.{half}.{left}.{right}",
+            f"{left} {right} {out}",
+            out,
+            lambda a, b, c, left=left, right=right, half=half: (
+                c
+                + sum(
+                    x * y
+                    for x, y in zip(bytes_of(a, 16, left), bytes_of(b, 8, right)[2 * (half == "hi") :][:2], strict=True)
+                )
+            ),
+        )
 
 
 def lop3(table: int) -> Python:
@@ -190,13 +223,15 @@ rule("prmt.b32", "u32 u32 u32", "u32", prmt)
 for control in (0x3210, 0x0123, 0x5410, 0x7632, 0x8888, 0x4CF1):
     rule(f"prmt.b32 r r r #{control}", "u32 u32", "u32", lambda a, b, control=control: prmt(a, b, control))
 PRMT = {  # bytes d.b3 d.b2 d.b1 d.b0 for control 0..3, from the ISA's tables
-    "f4e": ("3210", "4321", "5432", "6543"), "b4e": ("5670", "6701", "7012", "0123"),
-    "rc8": ("0000", "1111", "2222", "3333"), "ecl": ("3210", "3211", "3222", "3333"),
-    "ecr": ("0000", "1110", "2210", "3210"), "rc16": ("1010", "3232", "1010", "3232"),
-}  # fmt: skip
+    "f4e": ("3210", "4321", "5432", "6543"),
+    "b4e": ("5670", "6701", "7012", "0123"),
+    "rc8": ("0000", "1111", "2222", "3333"),
+    "ecl": ("3210", "3211", "3222", "3333"),
+    "ecr": ("0000", "1110", "2210", "3210"),
+    "rc16": ("1010", "3232", "1010", "3232"),
+}
 for mode, words in PRMT.items():
-    rule(f"prmt.b32.{mode}", "u32 u32 u32", "u32",
-         lambda a, b, c, words=words: prmt(a, b, int(words[c & 3], 16)))  # fmt: skip
+    rule(f"prmt.b32.{mode}", "u32 u32 u32", "u32", lambda a, b, c, words=words: prmt(a, b, int(words[c & 3], 16)))
 
 
 @pytest.fixture(scope="module")
@@ -204,9 +239,40 @@ def compiled() -> CompiledRules:
     return compile_forms([*TABLE, *CARRIES, *PACKED, *DIVISIONS])
 
 
-SPECIAL = {size: sorted({0, 1, 2, 3, 5, 7, 8, 15, 16, 31, 32, 33, 63, 64, 100, 127, 128, 255, 256, 257, 0xAAAA, 0x1234,
-                         *((1 << size - 1) + d for d in (-2, -1, 0, 1)), *((1 << size) - d for d in (1, 2, 3, 7)),
-                         (1 << size // 2) - 1, (1 << size // 2), (1 << size // 2) + 1}) for size in (16, 32, 64)}  # fmt: skip
+SPECIAL = {
+    size: sorted(
+        {
+            0,
+            1,
+            2,
+            3,
+            5,
+            7,
+            8,
+            15,
+            16,
+            31,
+            32,
+            33,
+            63,
+            64,
+            100,
+            127,
+            128,
+            255,
+            256,
+            257,
+            0xAAAA,
+            0x1234,
+            *((1 << size - 1) + d for d in (-2, -1, 0, 1)),
+            *((1 << size) - d for d in (1, 2, 3, 7)),
+            (1 << size // 2) - 1,
+            (1 << size // 2),
+            (1 << size // 2) + 1,
+        }
+    )
+    for size in (16, 32, 64)
+}
 
 
 def columns_of(arguments: tuple[str, ...]) -> list[list[int]]:
@@ -238,7 +304,9 @@ def test_integer_instructions_match_python_integers(compiled: CompiledRules, for
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1), st.sampled_from(KINDS), st.sampled_from([1, 32]))
+@given(
+    st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1), st.sampled_from(KINDS), st.sampled_from([1, 32])
+)
 def test_division_obeys_its_identity_for_any_operands(a: int, b: int, kind: str, lanes: int) -> None:
     rules = compile_forms([*TABLE, *CARRIES, *PACKED, *DIVISIONS])
     a, b = wrap(a, kind), wrap(b, kind)
@@ -256,22 +324,34 @@ DIVISIONS = [f"{op}.{kind} r r #{divisor}" for op in ("div", "rem") for kind in 
 
 @pytest.mark.parametrize("form", DIVISIONS)
 def test_division_by_a_literal(compiled: CompiledRules, form: str) -> None:
-    kind, divisor = form.split()[0].split(".")[1], int(form.split("#")[1])
+    kind, divisor = form.split(maxsplit=1)[0].split(".")[1], int(form.split("#")[1])
     (column,) = columns_of((kind,))
     got = compiled(form, as_array(column, kind))
-    op = TABLE[f"{form.split('.')[0]}.{kind}"][2]
+    op = TABLE[f"{form.split('.', maxsplit=1)[0]}.{kind}"][2]
     assert [int(each) for each in got] == [wrap(op(a, divisor), kind) for a in column]
 
 
-CARRIES = [f"{op}{cc}.{kind}" for kind in ("u32", "s64") for op, cc in
-           (("add", ".cc"), ("addc", ""), ("addc", ".cc"), ("sub", ".cc"), ("subc", ""), ("subc", ".cc"),
-            ("mad.lo", ".cc"), ("madc.hi", ""), ("madc.lo", ".cc"))]  # fmt: skip
+CARRIES = [
+    f"{op}{cc}.{kind}"
+    for kind in ("u32", "s64")
+    for op, cc in (
+        ("add", ".cc"),
+        ("addc", ""),
+        ("addc", ".cc"),
+        ("sub", ".cc"),
+        ("subc", ""),
+        ("subc", ".cc"),
+        ("mad.lo", ".cc"),
+        ("madc.hi", ""),
+        ("madc.lo", ".cc"),
+    )
+]
 
 
 @pytest.mark.parametrize("lanes", [32, 1])
 @pytest.mark.parametrize("form", CARRIES)
 def test_extended_precision_carries_in_and_out(compiled: CompiledRules, form: str, lanes: int) -> None:
-    op, kind = form.split(".")[0], form.split(".")[-1]
+    op, kind = form.split(".", maxsplit=1)[0], form.rsplit(".", 1)[-1]
     size, plain = size_of(kind), f"u{size_of(kind)}"
     count = 3 if op.startswith("mad") else 2
     columns = columns_of((plain,) * count)
@@ -293,8 +373,17 @@ def test_extended_precision_carries_in_and_out(compiled: CompiledRules, form: st
             assert out[place] == (not 0 <= exact < 1 << size), (form, row, step)
 
 
-PACKED = ["add.u16x2", "max.s16x2", "min.u16x2", "mov.b64 {2} r", "mov.b64 r {2}", "mov.b64 {4} r", "mov.b32 r {2}",
-          "mov.b128 r {2}", "lop3.or.b32 d|p r r r #0x80 r"]  # fmt: skip
+PACKED = [
+    "add.u16x2",
+    "max.s16x2",
+    "min.u16x2",
+    "mov.b64 {2} r",
+    "mov.b64 r {2}",
+    "mov.b64 {4} r",
+    "mov.b32 r {2}",
+    "mov.b128 r {2}",
+    "lop3.or.b32 d|p r r r #0x80 r",
+]
 
 
 @pytest.mark.parametrize("lanes", [32, 1])

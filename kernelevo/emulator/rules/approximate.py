@@ -4,11 +4,11 @@ Vector code without calls: range reduction and a minimax polynomial. A GPU's res
 bitwise equality is not promised; the error bounds of the PTX ISA are, and tests measure them:
 
     function   ISA bound                                          here (tests/emulator/test_rules_approximate.py)
-    ex2        2 ulp                                              about 1 ulp
-    lg2        2^-22 absolute in (0.5, 2), 2^-22 relative outside  below 2^-22.5, and relative also near 1
-    sin, cos   2^-20.5 absolute in [-pi, pi]                      below 2^-23, then growing with |x| beyond 1e5
-    tanh       2^-11 relative                                     about 2^-21
-    rsqrt      2^-22.9 relative                                   2^-23
+    ex2        2 ulp                                              0.94 ulp
+    lg2        2^-22 absolute in (0.5, 2), 2^-22 relative outside  2^-23.8, and relative also near 1
+    sin, cos   2^-20.5 absolute in [-pi, pi]                      2^-23.7, also up to 1e5; beyond, a value in [-1, 1]
+    tanh       2^-11 relative                                     2^-22.6
+    rsqrt      2^-22.9 relative                                   2^-23.4
     rcp, sqrt  1 ulp                                              correctly rounded
     div        2 ulp                                              correctly rounded; 0 for a huge divisor as in the ISA
 """

@@ -115,6 +115,8 @@ def _slct_operands(i: Instruction) -> Signature:
 def _slct(e: Emitter, i: Instruction, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
     if i.types[1] == "s32":
         return e.select(e.builder.icmp_signed(">=", c, e.const("s32", 0)), a, b)
+    if "ftz" in i.modifiers:
+        c = e.flush(c)
     return e.select(e.builder.fcmp_ordered(">=", c, e.const("f32", 0.0)), a, b)  # NaN selects b; -0.0 selects a
 
 
