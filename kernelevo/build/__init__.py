@@ -17,7 +17,7 @@ import functools
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from kernelevo.build import diagnostics as words
 from kernelevo.build import passes, processes, standard
 from kernelevo.build.declarations import declarations
 from kernelevo.build.diagnostics import SOURCE_NAME
+from kernelevo.build.passes import Step
 from kernelevo.build.read import read
 from kernelevo.build.resources import read_resources
 from kernelevo.build.split import Split, SplitError, split
@@ -144,9 +145,9 @@ def _split(source: str, target: str, toolchain: Toolchain, headers: passes.Heade
         return outcome(fallback_reason=reason)
     (work / SOURCE_NAME).write_bytes(LINE + parts.device.data)
     (work / "host.cpp").write_bytes(LINE + parts.host.data)
-    passes.write_ninja(toolchain, headers, target, work)
-    finished = processes.run(passes.ninja_command(toolchain), folder=work, timeout_seconds=SPLIT_SECONDS)
-    said = _read_logs(work, parts)
+    steps = passes.steps(toolchain, headers, target, work)
+    finished = passes.run_steps(toolchain, steps, work, timeout_seconds=SPLIT_SECONDS)
+    said = _read_logs(work, steps, parts)
     if finished.status is None:
         return outcome(diagnostics=[_out_of_time(SPLIT_SECONDS, "device"), *said])
     if finished.status != 0:
@@ -167,21 +168,30 @@ def _split(source: str, target: str, toolchain: Toolchain, headers: passes.Heade
     )
 
 
-def _read_logs(work: Path, parts: Split) -> list[Diagnostic]:
+def _read_logs(work: Path, steps: Sequence[Step], parts: Split | None = None) -> list[Diagnostic]:
     """What every step said; a step that failed has at least one error."""
-    logs = {step: (work / f"{step}.log") for step in passes.STEPS}
-    outputs = {step: log.read_text(errors="replace") if log.exists() else "" for step, log in logs.items()}
-    said = {
-        "device": words.read_nvcc(outputs["device"], parts.device, "device"),
-        "ptxas": words.read_ptxas(outputs["ptxas"]),
-        "host": words.read_host(outputs["host"], parts.host),
-        "link": words.read_linker(outputs["link"]),
-    }
-    for step, (_, result) in passes.STEPS.items():
-        ran, failed = logs[step].exists(), not (work / result).exists()
-        if ran and failed and not any(d.severity == "error" for d in said[step]):
-            said[step].append(words.unread(outputs[step], step))
-    return [diagnostic for step in passes.STEPS for diagnostic in said[step]]
+    said = []
+    for step in steps:
+        log = work / f"{step.name}.log"
+        if not log.exists():
+            continue  # it was never run
+        output = log.read_text(errors="replace")
+        found = _READERS[step.name](output, parts)
+        if not (work / step.writes).exists() and not any(d.severity == "error" for d in found):
+            found.append(words.unread(output, step.name))
+        said += found
+    return said
+
+
+_READERS: dict[str, Callable[[str, Split | None], list[Diagnostic]]] = {
+    "device": lambda output, parts: [
+        *words.read_nvcc(output, parts.device if parts else None, "device"),
+        *words.read_ptxas(output),
+    ],
+    "ptxas": lambda output, parts: words.read_ptxas(output),
+    "host": lambda output, parts: words.read_host(output, parts.host if parts else None),
+    "link": lambda output, parts: words.read_linker(output),
+}
 
 
 def _doubt(source: str, errors: Sequence[Diagnostic], parts: Split, work: Path) -> str | None:
@@ -215,7 +225,7 @@ def _doubt(source: str, errors: Sequence[Diagnostic], parts: Split, work: Path) 
 
 # Namespaces of torch that torch/extension.h has and the prelude of the host pass has not.
 _BEYOND_PRELUDE = (
-    "nn", "optim", "data", "jit", "serialize", "fft", "linalg", "special", "sparse", "nested", "autograd", "mps", "utils",
+    "nn", "optim", "data", "jit", "serialize", "fft", "linalg", "special", "sparse", "nested", "autograd", "utils",
 )  # fmt: skip
 _TORCH_LACKS = re.compile(r"has no member named|no member named '\w+' in ('(at|c10)::|namespace 'at')")
 _TORCH_NAMES = re.compile(r"\b(at|c10|torch|caffe2|pybind11|py)::|\"(at|c10|torch|py|pybind11)\"|\.h: |kernelevo")
@@ -253,35 +263,25 @@ def _standard(source: str, target: str, toolchain: Toolchain, cache: Path, work:
         flags=standard.standard_flags(target),
         fallback_reason=None if reason == "asked for" else reason,
     )
+    steps = standard.steps(toolchain, target)
     with folders.slot(cache, "standard", standard.AT_ONCE):
-        command = standard.compile_command(toolchain, target, work)
-        compiled = processes.run(command, folder=work, timeout_seconds=STANDARD_SECONDS)
-    if compiled.status is None:
+        finished = passes.run_steps(toolchain, steps, work, timeout_seconds=STANDARD_SECONDS)
+    if finished.status is None:
         return outcome(diagnostics=[_out_of_time(STANDARD_SECONDS, "device")])
-    (work / "device.log").write_text(compiled.output)
-    if compiled.status != 0:
-        short = _out_of_memory(work)
-        said = [
-            *words.read_nvcc(compiled.output, None, "device"),
-            *words.read_ptxas(compiled.output),
-        ]
-        errors = [d for d in said if d.severity == "error"]
-        return outcome(diagnostics=[short] if short else errors or [words.unread(compiled.output, "device")])
+    said = _read_logs(work, steps)
     kept = sorted((work / "kept").glob("*.ptx"))
-    if not kept:
-        return outcome(diagnostics=[words.unread("nvcc left no PTX", "device")])
+    if finished.status != 0 or not kept:
+        short = _out_of_memory(work)
+        return outcome(diagnostics=[short] if short else said or [words.unread(finished.output, "device")])
     kept[0].rename(work / "candidate.ptx")
-    shutil.rmtree(work / "kept")
-    ptxas = [toolchain.nvcc.ptxas, "-v", f"-arch={target}", "candidate.ptx", "-o", "candidate.cubin"]
-    assembled = processes.run(ptxas, folder=work, timeout_seconds=SPLIT_SECONDS)
-    linked = processes.run(standard.link_command(toolchain), folder=work, timeout_seconds=SPLIT_SECONDS)
-    if linked.status != 0:
-        return outcome(diagnostics=words.read_linker(linked.output) or [words.unread(linked.output, "link")])
+    assemble = passes.ptxas_step(toolchain, target, "candidate.ptx")
+    assembled = processes.run(assemble.command, folder=work, timeout_seconds=SPLIT_SECONDS)
     return outcome(
         method=BuildMethod.STANDARD,
         artifact=work / f"{MODULE}.so",
         ptx=work / "candidate.ptx",
         resources=read_resources(assembled.output),
+        diagnostics=said,
     )
 
 
@@ -297,9 +297,8 @@ def _out_of_time(seconds: float, stage: str) -> Diagnostic:
 
 def _out_of_memory(work: Path) -> Diagnostic | None:
     """A compiler that the machine or its limit killed, from the words it left."""
-    for step in passes.STEPS:
-        log = work / f"{step}.log"
-        text = log.read_text(errors="replace") if log.exists() else ""
+    for log in sorted(work.glob("*.log")):
+        text, step = log.read_text(errors="replace"), log.stem
         if re.search(r"out of memory|bad_alloc|virtual memory exhausted|cannot allocate memory|\bKilled\b", text, re.I):
             last = text.strip().splitlines()[-1][:200]
             return Diagnostic(severity="error", line=None, column=None, text=f"out of memory: {last}", stage=step)

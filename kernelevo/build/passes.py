@@ -3,8 +3,8 @@
     candidate.cu --nvcc -ptx, slim torch declarations--> candidate.ptx --ptxas -v--> candidate.cubin
     host.cpp     --clang++ or g++, precompiled header--> host.o --link--> kernelevo_candidate.so
 
-Takes a toolchain and a cache folder, gives flags and a build.ninja. Headers of ours are copied into the cache with the
-precompiled header, once per toolchain, so that a build sees one state of them whatever happens to the checkout.
+Takes a toolchain and a cache folder, gives flags and steps for ninja. Headers of ours are copied into the cache with
+the precompiled header, once per toolchain, so that a build sees one state of them whatever happens to the checkout.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from kernelevo.build import cache as folders
 from kernelevo.build import processes
+from kernelevo.build.processes import Finished
 from kernelevo.errors import ToolchainError
 from kernelevo.records import digest
 from kernelevo.toolchain import HostCompiler, Toolchain
@@ -49,14 +50,15 @@ STANDS_FOR = {
         "ATen/NativeFunctions.h ATen/TensorUtils.h ATen/Context.h ATen/TensorIndexing.h ATen/ScalarOps.h "
         "ATen/TensorOperators.h ATen/TensorOptions.h ATen/Device.h ATen/Scalar.h c10/core/TensorOptions.h "
         "c10/core/Device.h c10/core/Scalar.h c10/core/TensorImpl.h c10/core/SymInt.h c10/core/DeviceType.h "
-        "c10/core/MemoryFormat.h c10/core/Layout.h c10/core/Storage.h"
+        "c10/core/MemoryFormat.h c10/core/Layout.h c10/core/Storage.h ATen/DeviceGuard.h c10/core/DeviceGuard.h"
     ),
     "kernelevo/cuda.h": (
         "ATen/cuda/CUDAContext.h ATen/cuda/CUDAContextLight.h ATen/cuda/Exceptions.h ATen/cuda/CUDAUtils.h "
-        "ATen/cuda/CUDAEvent.h ATen/cuda/CUDAGuard.h ATen/DeviceGuard.h c10/core/DeviceGuard.h c10/core/Stream.h "
-        "c10/cuda/CUDAStream.h c10/cuda/CUDAGuard.h c10/cuda/CUDAException.h c10/cuda/CUDAFunctions.h "
+        "ATen/cuda/CUDAEvent.h c10/core/Stream.h "
+        "c10/cuda/CUDAStream.h c10/cuda/CUDAException.h c10/cuda/CUDAFunctions.h "
         "c10/cuda/CUDAMacros.h c10/cuda/CUDACachingAllocator.h c10/cuda/CUDAMiscFunctions.h"
     ),
+    "kernelevo/cuda_guard.h": "c10/cuda/CUDAGuard.h",
     "kernelevo/exception.h": "c10/util/Exception.h c10/util/StringUtil.h c10/util/Logging.h",
     "kernelevo/array_ref.h": (
         "c10/util/ArrayRef.h c10/util/OptionalArrayRef.h c10/util/irange.h c10/util/Optional.h c10/util/SmallVector.h"
@@ -92,7 +94,6 @@ class Headers:
         return self.folder / "include" / "host" / "kernelevo" / "prelude.h"
 
 
-@functools.cache
 def prepare_headers(toolchain: Toolchain, cache: Path) -> Headers:
     """Headers for a toolchain; precompiles them when this machine has not done so yet (10 to 25 seconds)."""
     folder = cache / "host" / _headers_key(toolchain)
@@ -217,53 +218,58 @@ def _use_prelude(host: HostCompiler, headers: Headers) -> list[str]:
     return ["-include", str(headers.prelude)]  # g++ takes prelude.h.gch beside it
 
 
-def link_command(toolchain: Toolchain) -> list[str]:
+# --- build.ninja ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One compiler run; its words go to <name>.log."""
+
+    name: str
+    reads: str
+    writes: str
+    command: tuple[str, ...]
+
+
+def steps(toolchain: Toolchain, headers: Headers, target: str, work: Path) -> tuple[Step, ...]:
+    """The four runs of a split build; the device pass and the host pass do not wait for each other."""
+    device = [*device_command(toolchain, headers, target, work), "candidate.cu", "-o", "candidate.ptx"]
+    host = [*host_command(toolchain, headers), *_use_prelude(toolchain.host, headers), "-c", "host.cpp", "-o", "host.o"]
+    return (
+        Step(name="device", reads="candidate.cu", writes="candidate.ptx", command=tuple(device)),
+        ptxas_step(toolchain, target, "candidate.ptx"),
+        Step(name="host", reads="host.cpp", writes="host.o", command=tuple(host)),
+        link_step(toolchain, "host.o"),
+    )
+
+
+def ptxas_step(toolchain: Toolchain, target: str, ptx: str) -> Step:
+    command = (str(toolchain.nvcc.ptxas), "-v", "-lineinfo", f"-arch={target}", ptx, "-o", "candidate.cubin")
+    return Step(name="ptxas", reads=ptx, writes="candidate.cubin", command=command)
+
+
+def link_step(toolchain: Toolchain, compiled: str) -> Step:
     """Links an object of either build. CUDA's functions stay undefined: the process that loads the module has them."""
     host, torch = toolchain.host, toolchain.torch
     libraries = ["-lc10", "-ltorch_cpu", "-ltorch_python", *(["-lc10_cuda", "-ltorch_cuda"] if torch.cuda else [])]
     linker = [f"--ld-path={host.linker}"] if host.linker else []
-    return [str(host.path), "-shared", *linker, "-Wl,--strip-all,-Bsymbolic", f"-L{torch.lib}", *libraries]
+    flags = [*linker, "-Wl,--strip-all,-Bsymbolic", f"-L{torch.lib}"]
+    command = (str(host.path), "-shared", *flags, compiled, *libraries, "-o", f"{MODULE}.so")
+    return Step(name="link", reads=compiled, writes=f"{MODULE}.so", command=command)
 
 
-# --- build.ninja ----------------------------------------------------------------------------------------------------
-
-STEPS = {  # step -> (what it reads, what it writes)
-    "device": ("candidate.cu", "candidate.ptx"),
-    "ptxas": ("candidate.ptx", "candidate.cubin"),
-    "host": ("host.cpp", "host.o"),
-    "link": ("host.o", f"{MODULE}.so"),
-}
-
-
-def write_ninja(toolchain: Toolchain, headers: Headers, target: str, work: Path) -> None:
-    """Writes build.ninja: both passes at once, each step's words in <step>.log."""
-    link, libraries = _split_at(link_command(toolchain), "-shared")
-    commands = {
-        "device": [*device_command(toolchain, headers, target, work), "candidate.cu", "-o", "candidate.ptx"],
-        "ptxas": [
-            str(toolchain.nvcc.ptxas), "-v", "-lineinfo", f"-arch={target}", "candidate.ptx", "-o", "candidate.cubin",
-        ],
-        "host": [
-            *host_command(toolchain, headers), *_use_prelude(toolchain.host, headers), "-c", "host.cpp", "-o", "host.o",
-        ],
-        "link": [*link, "host.o", *libraries, "-o", f"{MODULE}.so"],
-    }  # fmt: skip
+def run_steps(toolchain: Toolchain, wanted: Sequence[Step], work: Path, *, timeout_seconds: float) -> Finished:
+    """Runs steps with ninja, at most two at once, and goes on with one pass when the other fails: both may have
+    something to say. ninja also ends what it started when this process dies before it."""
     lines = []
-    for step, (source, result) in STEPS.items():
-        command = " ".join(shlex.quote(part) for part in commands[step]).replace("$", "$$")
-        lines += [f"rule {step}", f"  command = {command} > {step}.log 2>&1", f"build {result}: {step} {source}", ""]
+    for step in wanted:
+        command = " ".join(map(shlex.quote, step.command)).replace("$", "$$")
+        lines += [f"rule {step.name}", f"  command = {command} > {step.name}.log 2>&1"]
+        lines += [f"build {step.writes}: {step.name} {step.reads}", ""]
     (work / "build.ninja").write_text("\n".join(lines))
-
-
-def ninja_command(toolchain: Toolchain) -> list[str]:
-    """Runs what can be run even when the other pass fails: both have something to say."""
-    return [str(toolchain.ninja), "--quiet", "-j", "2", "-k", "0"]
+    ninja = [str(toolchain.ninja), "--quiet", "-j", "2", "-k", "0"]
+    return processes.run(ninja, folder=work, timeout_seconds=timeout_seconds)
 
 
 def _each(flag: str, folders_: Sequence[Path]) -> list[str]:
     return [part for folder in folders_ for part in (flag, str(folder))]
-
-
-def _split_at(command: list[str], word: str) -> tuple[list[str], list[str]]:
-    index = command.index(word) + 1
-    return command[:index], command[index:]

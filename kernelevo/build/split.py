@@ -35,7 +35,7 @@ KNOWN_QUALIFIER_MACROS = {
     b"C10_HOST": frozenset({b"__host__"}),
     b"GPU_LAMBDA": frozenset({b"__host__", b"__device__", b"lambda"}),
 }
-EXPORTED = b'__attribute__((noinline, used, visibility("default"))) '
+EXPORTED = b' __attribute__((noinline, used, visibility("default"))) '
 UNNAMED_NAMESPACE = b"inline namespace _GLOBAL__N_1 "  # gcc and clang mangle `namespace {` as 12_GLOBAL__N_1
 
 
@@ -132,6 +132,9 @@ _TOKEN = re.compile(
 )
 
 
+_MACRO_HEAD = re.compile(rb"[ \t]*#[ \t]*define[ \t]+\w+(?:\([^)]*\))?")
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """One word, or the start of a launch configuration."""
@@ -188,8 +191,8 @@ class _Reading:
         self._functions: list[Function] = []
         self._launches: set[int] = set()  # offsets of `<<<` that were rewritten
         self._used_qualifiers: set[int] = set()  # offsets of __global__ that belong to something understood
-        root = parse(self._parsed)
-        self._walk(root)
+        self._walk(parse(self._parsed))
+        self._take_macros()
         self._finish_functions()
         self._check_complete()
 
@@ -202,7 +205,7 @@ class _Reading:
             launch_bounds = token.text in (b"__launch_bounds__", b"__cluster_dims__", b"__maxnreg__")
             if meaning is None and token.text not in DECORATIONS and not launch_bounds:
                 continue
-            end = token.end
+            end: int | None = token.end
             if launch_bounds:
                 end = _closing_parenthesis(self.data, token.end)
                 if end is None:
@@ -220,6 +223,8 @@ class _Reading:
                     raise SplitError("extended lambda", self._line(token.start))
                 self._qualified.append((token.start, meaning))
             text[token.start : end] = blank(self.data[token.start : end])
+        for start, stop in definitions:
+            text[start:stop] = blank(self.data[start:stop]).replace(b"\\", b" ")
         return bytes(text)
 
     def _is_macro_value(self, offset: int) -> bool:
@@ -254,10 +259,7 @@ class _Reading:
             if kind == "namespace_definition" and node.child_by_field_name("name") is None:
                 self._name_namespace(node)
             elif kind == "call_expression":
-                self._take_launch(node, 0, self.data)
-            elif kind in ("preproc_function_def", "preproc_def"):
-                self._take_macro(node)
-                continue
+                self._take_launch(node, 0)
             elif kind == "template_instantiation":
                 self._qualifiers_between(node.start_byte, node.end_byte)
             elif kind == "lambda_expression":
@@ -326,7 +328,7 @@ class _Reading:
                 self.device_edits.append(edit)
                 self.host_edits.append(edit)
 
-    def _take_launch(self, node: Node, shift: int, text: bytes) -> None:
+    def _take_launch(self, node: Node, shift: int) -> None:
         """Rewrites `k<<<configuration>>>(arguments)`. `shift` places the node when it was parsed out of a macro."""
         configuration = next((child for child in node.children if child.type == "kernel_call_syntax"), None)
         function = node.child_by_field_name("function")
@@ -354,19 +356,21 @@ class _Reading:
         self.host_edits.append(Edit(closed, closed, (Piece(b")", max(closed - 1, 0), copied=False),)))
         self._launches.add(start)
 
-    def _take_macro(self, node: Node) -> None:
-        """Rewrites launches in the value of a macro, which the grammar keeps as plain text."""
-        value = node.child_by_field_name("value")
-        if value is None or b"<<<" not in (value.text or b""):
-            return
-        prefix = b"void f() {"
-        fragment = prefix + self._parsed[value.start_byte : value.end_byte].replace(b"\\\n", b" \n") + b"\n;}"
-        stack = [parse(fragment)]
-        while stack:
-            child = stack.pop()
-            if child.type == "call_expression":
-                self._take_launch(child, value.start_byte - len(prefix), fragment)
-            stack.extend(child.children)
+    def _take_macros(self) -> None:
+        """Rewrites launches in the values of macros. Definitions are blanked for the parse of the whole source, where
+        the grammar takes their values for plain text; here each value is parsed as the body of a function."""
+        for start, end in _directive_spans(self.data):
+            head = _MACRO_HEAD.match(self.data, start, end)
+            if head is None or b"<<<" not in self.data[head.end() : end]:
+                continue
+            value = re.sub(rb"\\(?=\r?\n)", b" ", self.data[head.end() : end])
+            prefix = b"void f() {"
+            stack = [parse(prefix + value + b"\n;}")]
+            while stack:
+                node = stack.pop()
+                if node.type == "call_expression":
+                    self._take_launch(node, head.end() - len(prefix))
+                stack.extend(node.children)
 
     def _refuse_device_lambda(self, node: Node) -> None:
         body = node.child_by_field_name("body")

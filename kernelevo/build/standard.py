@@ -7,10 +7,8 @@ minute and a half, so at most two run at once on a machine.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from kernelevo.build import passes
-from kernelevo.build.passes import INCLUDE, MODULE, TORCH_NVCC_FLAGS
+from kernelevo.build.passes import INCLUDE, TORCH_NVCC_FLAGS, Step
 from kernelevo.toolchain import Toolchain
 
 AT_ONCE = 2
@@ -29,24 +27,17 @@ def standard_flags(target: str) -> tuple[str, ...]:
     )
 
 
-def compile_command(toolchain: Toolchain, target: str, work: Path) -> list[str]:
-    """Compiles candidate.cu in `work` to candidate.o, leaving candidate.ptx beside it."""
+def steps(toolchain: Toolchain, target: str) -> tuple[Step, ...]:
+    """The runs of a standard build of candidate.cu; folder `kept` must exist."""
     includes = [*passes.cuda_shims(toolchain, INCLUDE), *toolchain.torch.include, toolchain.python_include]
-    return [
+    command = (
         str(toolchain.nvcc.path),
         "-c",
         *standard_flags(target),
         *passes.compiler_for_nvcc(toolchain),
-        "--keep",
-        "--keep-dir",
-        str(work / "kept"),
+        *("--keep", "--keep-dir", "kept"),
         *(part for folder in includes for part in ("-isystem", str(folder))),
-        "candidate.cu",
-        "-o",
-        "candidate.o",
-    ]
-
-
-def link_command(toolchain: Toolchain) -> list[str]:
-    command = passes.link_command(toolchain)
-    return [*command[:2], "candidate.o", *command[2:], "-o", f"{MODULE}.so"]
+        *("candidate.cu", "-o", "candidate.o"),
+    )
+    compile_step = Step(name="device", reads="candidate.cu", writes="candidate.o", command=command)
+    return compile_step, passes.link_step(toolchain, "candidate.o")

@@ -1,5 +1,5 @@
 #pragma once
-// Stands for c10/cuda/*.h and ATen/cuda/{CUDAContext,Exceptions,CUDAGuard,...}.h in the device pass: declarations for host
+// Stands for c10/cuda/*.h and ATen/cuda/{CUDAContext,Exceptions,...}.h in the device pass: declarations for host
 // code that is parsed only so that its launches instantiate the kernels.
 
 #include <cuda.h>
@@ -45,41 +45,13 @@ void set_device(DeviceIndex);
 void device_synchronize();
 void stream_synchronize(cudaStream_t);
 
-struct CUDAGuard {
-  explicit CUDAGuard(DeviceIndex);
-  explicit CUDAGuard(Device);
-  void set_device(Device);
-  void set_index(DeviceIndex);
-};
-struct OptionalCUDAGuard {
-  OptionalCUDAGuard();
-  explicit OptionalCUDAGuard(std::optional<Device>);
-  explicit OptionalCUDAGuard(std::optional<DeviceIndex>);
-  void set_device(Device);
-  void set_index(DeviceIndex);
-};
-struct CUDAStreamGuard {
-  explicit CUDAStreamGuard(Stream);
-};
-
 void kernelevo_check(cudaError_t);
 
 }  // namespace cuda
 
-struct DeviceGuard {
-  explicit DeviceGuard(Device);
-};
-struct OptionalDeviceGuard {
-  OptionalDeviceGuard();
-  explicit OptionalDeviceGuard(std::optional<Device>);
-};
-
 }  // namespace c10
 
 namespace at {
-using c10::DeviceGuard;
-using c10::OptionalDeviceGuard;
-std::optional<Device> device_of(const Tensor&);
 namespace cuda {
 using namespace c10::cuda;
 cudaDeviceProp* getCurrentDeviceProperties();

@@ -5,13 +5,18 @@
 
 namespace pybind11 {
 
+struct accessor;
 struct object {
   template <typename T>
   T cast() const;
-  object attr(const char*) const;
+  accessor attr(const char*) const;
   bool is_none() const;
   template <class... Arguments>
   object operator()(Arguments&&...) const;
+};
+struct accessor : object {
+  template <typename T>
+  void operator=(T&&) const;
 };
 struct handle : object {};
 struct none : object {};
@@ -29,7 +34,7 @@ struct tuple : object {
   object operator[](size_t) const;
 };
 struct dict : object {
-  object operator[](const char*) const;
+  accessor operator[](const char*) const;
 };
 struct args : tuple {};
 struct kwargs : dict {};
@@ -67,7 +72,7 @@ struct module_ : object {
   module_& def(const char* name, F&& function, const Extra&... extra);
   module_ def_submodule(const char* name, const char* doc = nullptr);
   static module_ import(const char* name);
-  object& doc();
+  accessor doc();
 };
 using module = module_;
 

@@ -121,6 +121,14 @@ TensorOptions layout(Layout);
 
 class Storage;
 
+struct DeviceGuard {
+  explicit DeviceGuard(Device);
+};
+struct OptionalDeviceGuard {
+  OptionalDeviceGuard();
+  explicit OptionalDeviceGuard(std::optional<Device>);
+};
+
 }  // namespace c10
 
 namespace at {
@@ -302,6 +310,8 @@ template <typename T>
 Tensor tensor(const std::vector<T>&, const TensorOptions& = {});
 template <typename T, std::enable_if_t<std::is_arithmetic_v<T>, int> = 0>
 Tensor tensor(T, const TensorOptions& = {});
+
+std::optional<Device> device_of(const Tensor&);
 
 struct NoGradGuard {
   NoGradGuard();

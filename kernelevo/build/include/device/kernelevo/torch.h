@@ -1,8 +1,8 @@
 #pragma once
-// Stands for torch/extension.h, torch/types.h and torch/all.h in the device pass.
+// Stands for torch/extension.h, torch/types.h and torch/all.h in the device pass. Like them it brings no CUDA header of
+// torch: sources include ATen/cuda/CUDAContext.h and the like themselves.
 
 #include <ATen/Dispatch.h>
-#include <kernelevo/cuda.h>
 #include <kernelevo/pybind.h>
 #include <kernelevo/tensor.h>
 
@@ -35,7 +35,8 @@ namespace autograd {
 using Variable = at::Tensor;
 }
 namespace cuda {
-using namespace at::cuda;
+bool is_available();
+size_t device_count();
 void synchronize(int64_t = -1);
-}
+}  // namespace cuda
 }  // namespace torch
