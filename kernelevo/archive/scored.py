@@ -68,7 +68,8 @@ class ScoredView:
         news = connection.execute(NEWS, since).all()
         if not news:
             return
-        self.add_children(connection.execute(NEW_CHILDREN, since))
+        edges = connection.execute(NEW_CHILDREN, since).all()  # nothing below can fail half-way
+        self.add_children(edges)
         for row in news:
             self.last = row.id
             if row.evaluation_id is not None:

@@ -159,6 +159,19 @@ def test_after_close_one_file_holds_everything(path: Path, tmp_path: Path) -> No
         assert archive.get_run(RUN.id) == RUN
 
 
+def test_after_close_the_file_is_whole_even_while_somebody_browses_it(path: Path, tmp_path: Path) -> None:
+    open_archive(path).close()
+    browser = sqlite3.connect(path)
+    browser.execute("SELECT COUNT(*) FROM leaderboard").fetchone()
+    with open_archive(path) as archive:
+        archive.create_run(RUN, TASK)
+    mailed = tmp_path / "elsewhere.sqlite"
+    mailed.write_bytes(path.read_bytes())
+    browser.close()
+    with open_archive(mailed, read_only=True) as archive:
+        assert archive.get_run(RUN.id) == RUN
+
+
 def test_reading_only_writes_nothing(path: Path, tmp_path: Path) -> None:
     with open_archive(path) as archive:
         archive.create_run(RUN, TASK)
