@@ -66,7 +66,7 @@ def bench_archive(
 ) -> list[BenchRow]:
     """Fills two temporary archives and times the same operations in both; milliseconds, medians of `repeats`.
 
-    folder: where the temporary archives lie; the system's temporary folder if None. 100,000 candidates need 1.3 GB for a minute.
+    folder: where the temporary archives lie; the system's temporary folder if None. 100,000 candidates need 1.3 GB.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix="kernelevo-bench-") as temporary:
         columns = []
