@@ -17,6 +17,7 @@ from kernelevo.models.rewrites.syntax import (
     Function,
     Loop,
     Unit,
+    ancestors,
     arguments,
     callee,
     canonical,
@@ -145,7 +146,7 @@ class Access:
 
 
 def accesses(unit: Unit, function: Function, body: tuple[Node, ...], variable: str) -> list[Access] | None:
-    """All unit-stride accesses to global memory in a loop's body.
+    """All unit-stride accesses to global memory that every iteration of a loop's body makes.
 
     None when an array that the body stores to is also reached in another way, so that nothing may be moved.
     """
@@ -161,7 +162,7 @@ def accesses(unit: Unit, function: Function, body: tuple[Node, ...], variable: s
             name = text(array)
             use, node = _use(subscript)
             base = _base(unit, function, body, index, variable, local) if name not in local else None
-            if use is None or base is None or element_type(function, name) is None:
+            if use is None or base is None or element_type(function, name) is None or _is_conditional(subscript, body):
                 other.add(name)
                 continue
             found.append(Access(node, name, name if base == "0" else f"&{name}[{base}]", use))
@@ -175,6 +176,24 @@ def accesses(unit: Unit, function: Function, body: tuple[Node, ...], variable: s
     if any(name in other or len(bases[name]) > 1 for name in stored):
         return None
     return found
+
+
+def _is_conditional(subscript: Node, body: tuple[Node, ...]) -> bool:
+    """Whether an iteration may leave the element alone, perhaps because it is not there."""
+    inner = subscript
+    for node in ancestors(subscript):
+        if inner in body:
+            return False
+        if node.type == "conditional_expression" and inner != node.child_by_field_name("condition"):
+            return True
+        if node.type == "binary_expression" and operator(node) in ("&&", "||") and inner == field(node, "right"):
+            return True
+        if node.type in ("for_statement", "while_statement", "switch_statement"):
+            return True
+        if node.type == "if_statement" and inner != node.child_by_field_name("condition"):
+            return True
+        inner = node
+    return False
 
 
 def _index(subscript: Node) -> Node | None:
@@ -425,5 +444,3 @@ def outermost_loops(function: Function) -> Iterator[Loop]:
             outer = outer.parent
         if outer == function.node and (loop := counted_loop(node)) is not None:
             yield loop
-
-

@@ -491,6 +491,7 @@ def _spellings(unit: Unit, function: Function, parts: list[Node], op: str) -> li
     return spelled
 
 
+@lru_cache(maxsize=4096)
 def counted_loop(node: Node) -> Loop | None:
     """Reads a for statement that counts upwards to an exclusive bound and leaves its counter alone, otherwise None."""
     if node.type != "for_statement":

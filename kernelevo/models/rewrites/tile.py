@@ -340,9 +340,7 @@ class Operand:
     is_contiguous: bool  # along the product
 
 
-def _operand(
-    unit: Unit, kernel: Function, found: Product, node: Node, inside: tuple[Node, ...]
-) -> Operand | None:
+def _operand(unit: Unit, kernel: Function, found: Product, node: Node, inside: tuple[Node, ...]) -> Operand | None:
     element = _element(kernel, node)
     if element is None:
         return None
