@@ -100,19 +100,7 @@ class ForkServer:
     def wait(self) -> Ready:
         """Waits until the server is warm; raises WorkerError when it cannot be."""
         with self._lock:
-            if self._ready is None:
-                self._control.settimeout(START_SECONDS)
-                try:
-                    data = self._control.recv(1 << 16)
-                except OSError:
-                    data = b""
-                if not data:
-                    raise self._failure(f"the worker did not start within {START_SECONDS:.0f} s")
-                ready = parse(Ready, data)
-                if ready.error is not None:
-                    raise self._failure(f"the worker cannot start: {ready.error}")
-                self._ready = ready
-            return self._ready
+            return self._read_ready()
 
     def kill(self, number: int) -> None:
         """Kills the keeper of one worker, and with it the worker."""
@@ -157,7 +145,23 @@ class ForkServer:
                 self._control.settimeout(START_SECONDS)
                 socket.send_fds(self._control, [message], descriptors)
             except OSError as error:
+                self._read_ready()  # it may have said why
                 raise self._failure(f"the fork server has ended ({error})") from error
+
+    def _read_ready(self) -> Ready:
+        if self._ready is None:
+            try:
+                self._control.settimeout(START_SECONDS)
+                data = self._control.recv(1 << 16)
+            except OSError:
+                data = b""
+            if not data:
+                raise self._failure(f"the fork server ended, or did not start within {START_SECONDS:.0f} s")
+            ready = parse(Ready, data)
+            if ready.error is not None:
+                raise self._failure(f"the worker cannot start: {ready.error}")
+            self._ready = ready
+        return self._ready
 
     def _failure(self, what: str) -> WorkerError:
         self._errors.seek(0)
