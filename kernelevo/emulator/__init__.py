@@ -1,8 +1,8 @@
 """A GPU made of a CPU: runs the PTX that nvcc makes, one warp as one SIMD program. See README.md in this folder.
 
-    module = load_ptx(text, "softmax.ptx")
-    kernel = compile_kernel(module, "softmax", block=(256, 1, 1))
-    report = launch(kernel, grid=(1024, 1, 1), block=(256, 1, 1), shared_bytes=0, params=packed)
+module = load_ptx(text, "softmax.ptx")
+kernel = compile_kernel(module, "softmax", block=(256, 1, 1))
+report = launch(kernel, grid=(1024, 1, 1), block=(256, 1, 1), shared_bytes=0, params=packed)
 """
 
 from .check import Unsupported

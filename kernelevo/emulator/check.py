@@ -11,7 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from . import rules
-from .instruction import Address, Immediate, Instruction, Operand, Pair, Position, Register, SpecialRegister, Symbol, Vector
+from .instruction import (
+    Address,
+    Immediate,
+    Instruction,
+    Operand,
+    Pair,
+    Position,
+    Register,
+    SpecialRegister,
+    Symbol,
+    Vector,
+)
 from .ptx import TYPE_BYTES
 
 CARRY = "%cc"  # the condition code register CC.CF, as a register of type pred
@@ -22,7 +33,9 @@ class Unsupported(Exception):  # noqa: N818 - the emulator's limit, not an error
 
     def __init__(self, position: Position, what: str, source_line: int | None = None) -> None:
         where = f" (line {source_line} of the .cu file)" if source_line else ""
-        super().__init__(f"{position}: {what} is not emulated{where}; run on a GPU, or see kernelevo/emulator/README.md")
+        super().__init__(
+            f"{position}: {what} is not emulated{where}; run on a GPU, or see kernelevo/emulator/README.md"
+        )
         self.position = position
         self.source_line = source_line
 
@@ -83,16 +96,21 @@ class Access:
         return TYPE_BYTES[self.type] * self.count
 
 
-_ACCESS_TYPES = frozenset("b8 b16 b32 b64 b128 u8 u16 u32 u64 s8 s16 s32 s64 f16 f32 f64 bf16 f16x2 bf16x2".split())
+_ACCESS_TYPES = frozenset(
+    ("b8", "b16", "b32", "b64", "b128", "u8", "u16", "u32", "u64", "s8", "s16", "s32", "s64", "f16", "f32", "f64",
+     "bf16", "f16x2", "bf16x2")
+)  # fmt: skip
 _SPACES = {
-    "global": "global", "shared": "shared", "shared::cta": "shared", "local": "local", "const": "const", "param": "param",
-    "param::entry": "param", "param::func": "param",
+    "global": "global", "shared": "shared", "shared::cta": "shared", "local": "local", "const": "const",
+    "param": "param", "param::entry": "param", "param::func": "param",
 }  # fmt: skip
-_ORDERS = frozenset("volatile relaxed acquire release mmio".split())
-_HINTS = frozenset("weak ca cg cs lu cv wb wt nc cta cluster gpu sys unified".split())
+_ORDERS = frozenset(["volatile", "relaxed", "acquire", "release", "mmio"])
+_HINTS = frozenset(["weak", "ca", "cg", "cs", "lu", "cv", "wb", "wt", "nc", "cta", "cluster", "gpu", "sys", "unified"])
 _VECTORS = {"v2": 2, "v4": 4, "v8": 8}
 _HINT_PREFIXES = ("L1::", "L2::", "L2:")
-_NO_EFFECT = frozenset("prefetch prefetchu applypriority discard nanosleep griddepcontrol setmaxnreg pmevent".split())
+_NO_EFFECT = frozenset(
+    ["prefetch", "prefetchu", "applypriority", "discard", "nanosleep", "griddepcontrol", "setmaxnreg", "pmevent"]
+)
 _RUNTIME_FUNCTIONS = frozenset(("vprintf", "__assertfail", "malloc", "free"))
 
 

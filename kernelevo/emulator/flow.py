@@ -13,9 +13,7 @@ from .check import CARRY, Kind, Operation, Unsupported, classify
 from .instruction import Address, Instruction, Operand, Pair, Register, Symbol, Vector
 from .ptx import Function, PtxFile, Variable
 
-CONTROL = frozenset(
-    (Kind.BARRIER, Kind.ARRIVE, Kind.BRANCH, Kind.INDIRECT_BRANCH, Kind.EXIT, Kind.TRAP)
-)
+CONTROL = frozenset((Kind.BARRIER, Kind.ARRIVE, Kind.BRANCH, Kind.INDIRECT_BRANCH, Kind.EXIT, Kind.TRAP))
 
 
 @dataclass(eq=False, slots=True)
@@ -171,7 +169,7 @@ def _rename(operand: Operand | None, prefix: str, renames: dict[str, str]) -> Op
     if isinstance(operand, Address):
         base = _rename(operand.base, prefix, renames)
         assert isinstance(base, Register | Symbol) or base is operand.base
-        return Address(base, operand.offset)  # type: ignore[arg-type]
+        return Address(base, operand.offset)
     if isinstance(operand, Vector):
         return Vector(tuple(_rename(each, prefix, renames) if each else None for each in operand.elements))
     if isinstance(operand, Pair):
@@ -197,7 +195,9 @@ def _blocks(flat: _Flat) -> list[Block]:
 
     def target_of(operand: Operand, operation: Operation) -> int:
         if not isinstance(operand, Symbol) or operand.name not in flat.labels:
-            raise Unsupported(operation.instruction.position, f"a branch to {operand}", operation.instruction.source_line)
+            raise Unsupported(
+                operation.instruction.position, f"a branch to {operand}", operation.instruction.source_line
+            )
         return number[flat.labels[operand.name]]
 
     blocks = []
@@ -376,6 +376,7 @@ def region(program: Program, start: int, join: int) -> set[int]:
 
 def spinning(program: Program) -> set[tuple[int, int]]:
     """Back edges (from, to) of loops that read what another thread may write: spin locks, flags, compare-and-swap."""
+
     def reads_flag(block: Block) -> bool:
         return any(
             (operation.kind is Kind.LOAD and operation.access is not None and operation.access.volatile)

@@ -95,9 +95,23 @@ def key(*parts: str) -> str:
     return digest.hexdigest()
 
 
+_kept_in: Path | None = None
+
+
+def keep_in(folder: Path | None) -> None:
+    """Keeps code in `folder` from now on; None: where `folder()` says by itself."""
+    global _kept_in  # noqa: PLW0603
+    _kept_in = folder
+
+
 def folder() -> Path:
-    """Where code is kept: $KERNELEVO_CACHE or the user's cache folder."""
-    root = os.environ.get("KERNELEVO_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kernelevo"
+    """Where code is kept: what `keep_in` was given, or $KERNELEVO_CACHE, or the user's cache folder."""
+    if _kept_in is not None:
+        return _kept_in
+    root = (
+        os.environ.get("KERNELEVO_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kernelevo"
+    )
     return Path(root) / "emulator"
 
 

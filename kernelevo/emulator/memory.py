@@ -1,9 +1,9 @@
 """Loads and stores of a warp as LLVM IR: the cheapest form for the addresses at hand.
 
 Known offsets between lanes (shapes.py) give scalar loads, whole-vector loads, 8- or 16-lane pieces, or a gather with
-constant indices. Otherwise one helper function per element size tests the addresses as it runs: one address for all, one
-row, two rows, and a gather or scatter as the last resort. Values are integers of the element size; addresses are host
-addresses as i64. All functions build code at the position of the given builder.
+constant indices. Otherwise one helper function per element size tests the addresses as it runs: one address for all,
+one row, two rows, and a gather or scatter as the last resort. Values are integers of the element size; addresses are
+host addresses as i64. All functions build code at the position of the given builder.
 """
 
 from __future__ import annotations
@@ -47,10 +47,7 @@ def load_known(b: ir.IRBuilder, base: ir.Value, offsets: Offsets, size: int, cou
             parts.append([pick(b, whole, range(k, width * count, count)) for k in range(count)])
         else:
             parts.append(
-                [
-                    splat(b, b.load(_pointer(b, place, k * size), typ=element, align=size), width)
-                    for k in range(count)
-                ]
+                [splat(b, b.load(_pointer(b, place, k * size), typ=element, align=size), width) for k in range(count)]
             )
     return [concatenate(b, [part[k] for part in parts]) for k in range(count)]
 
@@ -104,9 +101,7 @@ class _Pointers(ir.instructions.Instruction):  # type: ignore[misc]
 
     def descr(self, buf: list[str]) -> None:
         base, offsets = self.operands
-        buf.append(
-            f"getelementptr i8, {base.type} {base.get_reference()}, {offsets.type} {offsets.get_reference()}\n"
-        )
+        buf.append(f"getelementptr i8, {base.type} {base.get_reference()}, {offsets.type} {offsets.get_reference()}\n")
 
 
 def _pointers(b: ir.IRBuilder, base: ir.Value, offsets: Offsets, extra: int) -> ir.Value:
@@ -214,9 +209,7 @@ def load_unknown(b: ir.IRBuilder, addresses: ir.Value, mask: ir.Value, size: int
     return [result] if count == 1 else [b.extract_value(result, k) for k in range(count)]
 
 
-def store_unknown(
-    b: ir.IRBuilder, addresses: ir.Value, mask: ir.Value, values: Sequence[ir.Value], size: int
-) -> None:
+def store_unknown(b: ir.IRBuilder, addresses: ir.Value, mask: ir.Value, values: Sequence[ir.Value], size: int) -> None:
     """Stores one vector per element to one address per lane. Where lanes collide the last one wins."""
     function = b.module.globals.get(f"store.{size}x{len(values)}") or _make_store(b.module, size, len(values))
     b.call(function, [addresses, b.bitcast(mask, I32), *values])

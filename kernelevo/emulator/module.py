@@ -92,9 +92,7 @@ class Module:
 
 def _info(function: Function) -> KernelInfo:
     parameters, size = lay_out_parameters(function.parameters)
-    return KernelInfo(
-        function.name, parameters, size, _triple(function, "maxntid"), _triple(function, "reqntid")
-    )
+    return KernelInfo(function.name, parameters, size, _triple(function, "maxntid"), _triple(function, "reqntid"))
 
 
 def _triple(function: Function, directive: str) -> tuple[int, int, int] | None:

@@ -1,8 +1,8 @@
 """PTX text -> PtxFile: functions, variables and instructions, each with its place in the text.
 
-Takes PTX as nvcc writes it, inline assembly included (`{ .reg ... }` scopes become renamed registers). Gives functions whose
-bodies are parsed on first use, because one file often holds dozens of template instantiations. Does not know what any
-instruction means: an unknown opcode parses. Not covered: textures, surfaces, alternate address sizes.
+Takes PTX as nvcc writes it, inline assembly included (`{ .reg ... }` scopes become renamed registers). Gives functions
+whose bodies are parsed on first use, because one file often holds dozens of template instantiations. Does not know what
+any instruction means: an unknown opcode parses. Not covered: textures, surfaces, alternate address sizes.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class Variable:
 
 
 TYPE_BYTES = {
-    "pred": 1, "b8": 1, "u8": 1, "s8": 1, "b16": 2, "u16": 2, "s16": 2, "f16": 2, "bf16": 2, "b32": 4, "u32": 4, "s32": 4,
-    "f32": 4, "f16x2": 4, "bf16x2": 4, "tf32": 4, "e4m3x2": 2, "e5m2x2": 2, "b64": 8, "u64": 8, "s64": 8, "f64": 8,
-    "b128": 16,
+    "pred": 1, "b8": 1, "u8": 1, "s8": 1, "b16": 2, "u16": 2, "s16": 2, "f16": 2, "bf16": 2, "b32": 4, "u32": 4,
+    "s32": 4, "f32": 4, "f16x2": 4, "bf16x2": 4, "tf32": 4, "e4m3x2": 2, "e5m2x2": 2, "b64": 8, "u64": 8, "s64": 8,
+    "f64": 8, "b128": 16,
 }  # fmt: skip
 
 
@@ -119,7 +119,9 @@ class PtxFile:
 
 _COMMENT = re.compile(r'"[^"\n]*"|//[^\n]*|/\*.*?\*/', re.S)
 _TOP = re.compile(r"((?:\.(?:visible|extern|weak|common)\s+)*)\.([a-z_]+)")
-_HEADER = re.compile(r"\.(?:entry|func)\b\s*(?:\.noreturn\b\s*)?(?:\(([^)]*)\)\s*)?([\w$%]+)\s*(?:\(([^)]*)\))?([^{;]*)", re.S)
+_HEADER = re.compile(
+    r"\.(?:entry|func)\b\s*(?:\.noreturn\b\s*)?(?:\(([^)]*)\)\s*)?([\w$%]+)\s*(?:\(([^)]*)\))?([^{;]*)", re.S
+)
 _DIRECTIVE = re.compile(r"\.(\w+)\s*((?:\d+\s*,?\s*)*)")
 _VARIABLE = re.compile(
     r"(?:\.(?:visible|extern|weak|common)\s+)*\.(param|shared|global|const|local)\b\s*"
@@ -129,7 +131,9 @@ _VARIABLE = re.compile(
 )
 _DECLARATOR = re.compile(r"\s*([\w$%]+)\s*((?:\[\s*\w*\s*\]\s*)*)(<\s*\d+\s*>)?\s*(?:=\s*(\{.*\}|[^,{]+))?\s*,?", re.S)
 _ALIGN = re.compile(r"\.align\s+(\d+)")
-_INITIALISER = re.compile(r"0[fF][0-9a-fA-F]{8}|0[dD][0-9a-fA-F]{16}|generic\s*\(\s*[^)]*\)|-?0[xX][0-9a-fA-F]+U?|[^,{}\s]+")
+_INITIALISER = re.compile(
+    r"0[fF][0-9a-fA-F]{8}|0[dD][0-9a-fA-F]{16}|generic\s*\(\s*[^)]*\)|-?0[xX][0-9a-fA-F]+U?|[^,{}\s]+"
+)
 _BRACE = re.compile(r"[{}]")
 
 
@@ -159,7 +163,9 @@ class _FileParser:
                 continue
             match = _TOP.match(text, at)
             if not match:
-                raise PtxError(self.position(at), f"expected a directive, found {text[at : at + 20].split(chr(10))[0]!r}")
+                raise PtxError(
+                    self.position(at), f"expected a directive, found {text[at : at + 20].split(chr(10))[0]!r}"
+                )
             word = match[2]
             if word in ("entry", "func"):
                 at = self._function(at, match.start(2) - 1, word == "entry", functions)
@@ -223,7 +229,7 @@ class _FileParser:
         vector = re.search(r"\.v([248])", before)
         width = int(vector[1]) if vector else 1
         alignment = int(found[1]) if (found := _ALIGN.search(before)) else TYPE_BYTES[kind] * width
-        external = ".extern" in text.split("." + space)[0]
+        external = ".extern" in text.split("." + space, maxsplit=1)[0]
         for name, bounds, copies, value in _DECLARATOR.findall(rest):
             count = width
             for bound in re.findall(r"\[\s*(\w*)\s*\]", bounds):
@@ -293,7 +299,9 @@ _STATEMENT = re.compile(
     r"|(?P<statement>[^;{}\s][^;{}]*(?:\{[^{}]*\}[^;{}]*)*);|(?P<empty>;))"
 )
 _INSTRUCTION = re.compile(r"(?:@(!?)\s*([\w$%]+)\s*)?([a-zA-Z][\w.:]*)\s*(.*)", re.S)
-_OPERAND = re.compile(r"\s*(\{[^}]*\}(?:\s*\|\s*[\w$%]+)?|\[(?:[^\]{]|\{[^}]*\})*\]|\([^)]*\)|[^,({\[\s](?:[^,\[]|\[[^\]]*\])*)\s*,?")
+_OPERAND = re.compile(
+    r"\s*(\{[^}]*\}(?:\s*\|\s*[\w$%]+)?|\[(?:[^\]{]|\{[^}]*\})*\]|\([^)]*\)|[^,({\[\s](?:[^,\[]|\[[^\]]*\])*)\s*,?"
+)
 _LOC = re.compile(r"\.loc\s+(\d+)\s+(\d+)\s+(\d+)(?:.*inlined_at\s+(\d+)\s+(\d+)\s+(\d+))?")
 _REGISTER_RANGE = re.compile(r"([\w$%]+)\s*<\s*(\d+)\s*>$")
 _TRAILING_DIGITS = re.compile(r"\d+$")
@@ -340,7 +348,9 @@ class _BodyParser:
                 at = _skip_space(text, at)
                 if at >= end:
                     break
-                raise PtxError(self.file.position(at), f"cannot read this statement: {text[at : at + 40].split(chr(10))[0]!r}")
+                raise PtxError(
+                    self.file.position(at), f"cannot read this statement: {text[at : at + 40].split(chr(10))[0]!r}"
+                )
             kind, at = match.lastgroup, match.end()
             if kind == "statement":
                 start = match.start(kind)
@@ -487,7 +497,9 @@ class _BodyParser:
         first = text[0]
         if first == "{":
             inner, _, after = text[1:].partition("}")
-            elements = tuple(None if part.strip() == "_" else self._operand(part, position) for part in inner.split(","))
+            elements = tuple(
+                None if part.strip() == "_" else self._operand(part, position) for part in inner.split(",")
+            )
             vector = Vector(elements)
             return Pair(vector, self._operand(after.replace("|", ""), position)) if "|" in after else vector
         if first == "[":

@@ -255,9 +255,9 @@ def _results(
             return [UNIFORM, *[VARYING] * (count - 1)], False
         return [VARYING] * count, False
     if count == 1 and operation.row.carry_in is False:
-        shape, wraps = _integer(operation, known, types, block)
-        if shape is not None:
-            return [shape], wraps
+        found, wraps = _integer(operation, known, types, block)
+        if found is not None:
+            return [found], wraps
     return [UNIFORM if uniform else VARYING] * count, False
 
 
@@ -384,7 +384,9 @@ def _convert(operation: Operation, operands: list[Shape], bits: int) -> tuple[Sh
     if operation.instruction.modifiers:
         return None, False
     if size_of(target) <= size_of(source):
-        return _ranged(operands[0].offsets, operands[0].low, operands[0].high, operands[0].multiple, size_of(target)), False
+        return _ranged(
+            operands[0].offsets, operands[0].low, operands[0].high, operands[0].multiple, size_of(target)
+        ), False
     return _widen(operands[0], size_of(source), source[0] == "s")
 
 
@@ -394,7 +396,13 @@ def _widen(shape: Shape, bits: int, is_signed: bool) -> tuple[Shape, bool]:
         return shape, False
     if shape.uniform:
         return (shape if is_signed else Shape(ZERO, None, None, shape.multiple)), False
-    if is_signed and shape.low is not None and shape.high is not None and shape.low > -(1 << (bits - 2)) and _narrow(shape, bits):
+    if (
+        is_signed
+        and shape.low is not None
+        and shape.high is not None
+        and shape.low > -(1 << (bits - 2))
+        and _narrow(shape, bits)
+    ):
         return shape, False
     return Shape(shape.offsets, None, None, min(shape.multiple, 1 << (bits - 1))), True
 
@@ -419,7 +427,9 @@ def _and(operation: Operation, operands: list[Shape], bits: int) -> tuple[Shape 
         return _ranged(tuple(offset & whole for offset in a.offsets), 0, mask, 1 << 63, bits), False
     if all(0 <= offset < a.multiple for offset in a.offsets):  # lane 0's bits and the offsets' are apart
         low = 0 if high is not None or (a.low is not None and a.low >= 0) else None
-        return _ranged(tuple(offset & whole for offset in a.offsets), low, a.high if high is None else high, 1, bits), False
+        return _ranged(
+            tuple(offset & whole for offset in a.offsets), low, a.high if high is None else high, 1, bits
+        ), False
     return Shape(None, 0 if high is not None else None, high), False
 
 
@@ -512,6 +522,6 @@ _LINEAR: dict[str, Handler] = {
     "mov": _move, "add": _add, "sub": _sub, "neg": _neg, "mul": _mul, "mad": _mad, "shl": _shl, "convert": _convert,
 }  # fmt: skip
 _OTHER: dict[str, Handler] = {
-    "and": _and, "or": _or, "xor": _xor, "shr": _shr, "div": _div_rem, "rem": _div_rem, "min": _min_max, "max": _min_max,
-    "selp": _select,
+    "and": _and, "or": _or, "xor": _xor, "shr": _shr, "div": _div_rem, "rem": _div_rem, "min": _min_max,
+    "max": _min_max, "selp": _select,
 }  # fmt: skip

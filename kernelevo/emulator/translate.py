@@ -15,7 +15,7 @@ Observers see every block, operation and access of the diverged translation; see
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -273,7 +273,9 @@ class Code:
             if base.endswith("_hi"):
                 return self.b.trunc(self.b.lshr(cycles, I64(32)), I32)
             return cycles if base in ("clock64", "globaltimer") else self.b.trunc(cycles, I32)
-        if base in ("laneid", "smid", "gridid") or base.startswith(("envreg", "cluster_ctaid", "clusterid", "cluster_ctarank")):
+        if base in ("laneid", "smid", "gridid") or base.startswith(
+            ("envreg", "cluster_ctaid", "clusterid", "cluster_ctarank")
+        ):
             return I32(0)
         if base == "nsmid" or base.startswith(("cluster_nctaid", "cluster_nctarank")):
             return I32(1)
@@ -287,7 +289,7 @@ class Code:
             return ir.Constant(INTS, list(LANES))
         if base.startswith("lanemask_"):
             everything = (1 << WARP) - 1
-            bits = {
+            bits: Callable[[int], int] = {
                 "eq": lambda k: 1 << k, "lt": lambda k: (1 << k) - 1, "le": lambda k: (2 << k) - 1,
                 "gt": lambda k: everything & ~((2 << k) - 1), "ge": lambda k: everything & ~((1 << k) - 1),
             }[base.removeprefix("lanemask_")]  # fmt: skip
@@ -359,7 +361,9 @@ class Code:
         if place.vector is not None:
             return place.vector
         vector = splat(self.b, place.base, WARP)
-        return vector if place.offsets == ZERO else self.b.add(vector, ir.Constant(ADDRESSES, list(place.offsets or ZERO)))
+        return (
+            vector if place.offsets == ZERO else self.b.add(vector, ir.Constant(ADDRESSES, list(place.offsets or ZERO)))
+        )
 
     # --- operations
 
@@ -372,9 +376,9 @@ class Code:
     def execute(self, operation: Operation) -> None:
         """Code for an operation that is not control flow. self.mask is set."""
         handler = {
-            Kind.RULE: self.rule, Kind.LOAD: self.load, Kind.STORE: self.store, Kind.COPY: self.copy, Kind.MOVE: self.move,
-            Kind.CONVERT_ADDRESS: self.convert_address, Kind.IS_SPACE: self.is_space, Kind.CALL: self.call,
-            Kind.BARRIER_RESULT: self.barrier_result,
+            Kind.RULE: self.rule, Kind.LOAD: self.load, Kind.STORE: self.store, Kind.COPY: self.copy,
+            Kind.MOVE: self.move, Kind.CONVERT_ADDRESS: self.convert_address, Kind.IS_SPACE: self.is_space,
+            Kind.CALL: self.call, Kind.BARRIER_RESULT: self.barrier_result,
         }.get(operation.kind)  # fmt: skip
         if handler:
             handler(operation)
@@ -461,13 +465,17 @@ class Code:
             if place.offsets == ZERO:
                 values = [self.last_lane(source, kind) for source in sources]
             else:
-                values = [self.wide.bitcast(self.vector(source, kind), self.wide.shape(integer(size))) for source in sources]
+                values = [
+                    self.wide.bitcast(self.vector(source, kind), self.wide.shape(integer(size))) for source in sources
+                ]
             base, offsets = place.base, place.offsets
             if kind == "b128":
                 values, size = self.halves(values), 8
             store_known(self.b, base, offsets, values, size)
         else:
-            values = [self.wide.bitcast(self.vector(source, kind), self.wide.shape(integer(size))) for source in sources]
+            values = [
+                self.wide.bitcast(self.vector(source, kind), self.wide.shape(integer(size))) for source in sources
+            ]
             if kind == "b128":
                 values, size = self.halves(values), 8
             store_unknown(self.b, self.observed(operation, place), self.mask, values, size)
@@ -710,7 +718,9 @@ class _Converged(Code):
         for k, place in points:
             self.go_on_in(place)
             for name in sorted(blocks[k].live_in):
-                self.b.store(self.load_scalar_slot(name) if self.is_scalar(name) else self.load_slot(name), self.homes[name])
+                self.b.store(
+                    self.load_scalar_slot(name) if self.is_scalar(name) else self.load_slot(name), self.homes[name]
+                )
             self.b.branch(self.places[k])
         self.go_on_in(entry)
         choice = self.b.switch(self.field(I32, at.WARP_RESUME), self.places[0])
@@ -1027,8 +1037,6 @@ class _Diverged(Code):
         bias = self.field(I32, at.WARP_BIAS)
         may_converge = self.load_from(self.block_state, I32, at.BLOCK_MAY_CONVERGE)
         self.may_converge = b.icmp_unsigned("!=", may_converge, I32(0))
-        for name in sorted(blocks[0].live_in):
-            pass
         self.dispatch = self.new_block("dispatch")
         b.branch(self.dispatch)
         self.go_on_in(self.dispatch)

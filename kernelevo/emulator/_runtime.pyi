@@ -1,0 +1,51 @@
+from collections.abc import Callable, Sequence
+from typing import Any
+
+cuda: Any
+
+class Kernel:
+    address: int
+    def __init__(
+        self,
+        *,
+        converged: int,
+        diverged: int,
+        make_diverged: Callable[[], int] | None,
+        globals: int,
+        frame_bytes: int,
+        shared_bytes: int,
+        local_bytes: int,
+        params_bytes: int,
+        block: tuple[int, int, int],
+        grid_limit: tuple[int, int, int],
+    ) -> None: ...
+
+class LaunchReport:
+    status: int
+    site: int
+    block: tuple[int, int, int]
+    warp: int
+    blocks_run: int
+    message: str
+
+def launch(
+    kernel: Kernel,
+    *,
+    grid: tuple[int, int, int],
+    shared_bytes: int,
+    params: int,
+    threads: int,
+    time_limit_seconds: float,
+    sample_blocks: Sequence[int] | None,
+    hooks: Sequence[int],
+    observer: int,
+) -> LaunchReport: ...
+
+class Counter:
+    address: int
+    hooks: list[int]
+    block_read_sectors: int
+    def __init__(self, sites: Sequence[tuple[int, bool, bool, int]], basic_blocks: int) -> None: ...
+    def sites(self) -> list[tuple[int, int, int, int, int, int]]: ...
+    def blocks(self) -> tuple[list[int], list[int]]: ...
+    def footprints(self) -> list[tuple[int, int, int, int]]: ...
