@@ -104,6 +104,11 @@ def keep_in(folder: Path | None) -> None:
     _kept_in = folder
 
 
+def kept_in() -> Path | None:
+    """What `keep_in` was given last."""
+    return _kept_in
+
+
 def folder() -> Path:
     """Where code is kept: what `keep_in` was given, or $KERNELEVO_CACHE, or the user's cache folder."""
     if _kept_in is not None:
