@@ -223,8 +223,8 @@ class _Reading:
                     raise SplitError("extended lambda", self._line(token.start))
                 self._qualified.append((token.start, meaning))
             text[token.start : end] = blank(self.data[token.start : end])
-        for start, stop in definitions:
-            text[start:stop] = blank(self.data[start:stop]).replace(b"\\", b" ")
+        for start, stop in definitions:  # comments of the same extent, so that declarations do not reach over them
+            text[start:stop] = b"/*" + blank(self.data[start + 2 : stop - 2]).replace(b"\\", b" ") + b"*/"
         return bytes(text)
 
     def _is_macro_value(self, offset: int) -> bool:
@@ -525,10 +525,12 @@ def _declaration_start(node: Node, parsed: bytes) -> int:
         previous = previous.prev_sibling
     if previous is not None:
         start = previous.end_byte
-    elif node.parent is not None and node.parent.parent is not None and node.start_byte == node.parent.start_byte:
+    elif node.parent is None or node.parent.parent is None:
+        start = 0  # the root starts at its first token, after what was blanked
+    elif node.start_byte == node.parent.start_byte:
         return _declaration_start(node.parent, parsed)
     else:
-        start = node.parent.start_byte if node.parent is not None else 0
+        start = node.parent.start_byte
     # Step over comments and line ends that belong to what comes before.
     gap = parsed[start : node.start_byte]
     last = 0
