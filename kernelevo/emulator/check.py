@@ -72,7 +72,7 @@ class Operation:
     reads: tuple[str, ...]
     row: rules.Row | None = None
     access: Access | None = None
-    uniform_result: bool = False  # one value for all lanes that execute it together, whatever the operands
+    uniform_result: bool = False  # one value for lanes that execute it together and name the same members
 
     @property
     def waits_for_lanes(self) -> bool:
@@ -166,7 +166,7 @@ def _known(instruction: Instruction) -> Operation | None:
 
 def _is_uniform(instruction: Instruction) -> bool:
     opcode = instruction.opcode
-    return opcode in ("vote", "activemask", "redux", "elect") or (opcode == "match" and "all" in instruction.modifiers)
+    return opcode in ("vote", "activemask", "redux") or (opcode == "match" and "all" in instruction.modifiers)
 
 
 def _operation(

@@ -246,8 +246,12 @@ def _results(
         return [UNIFORM if uniform and not private else VARYING] * count, False
     if kind is Kind.IS_SPACE:
         return [UNIFORM if uniform else VARYING], False
-    if kind is Kind.BARRIER_RESULT or operation.uniform_result:
+    if kind is Kind.BARRIER_RESULT:
         return [UNIFORM] * count, False
+    if operation.uniform_result:  # within each group of lanes that name the same members
+        members = instruction.operands[-1] if "sync" in instruction.modifiers else None
+        together = members is None or _operand_shape(members, known, block, 32).uniform
+        return [UNIFORM if together else VARYING] * count, False
     if kind is not Kind.RULE or operation.row is None:
         return [VARYING] * count, False
     if operation.row.warp_wide:

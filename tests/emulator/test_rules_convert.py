@@ -41,7 +41,7 @@ ROUNDING = [f"cvt.{mode}.{kind}.{kind}" for mode in INTEGRAL for kind in FLOATS]
 ALL = [*FROM_INTEGER, *TO_INTEGER, *BETWEEN_INTEGERS, *NARROWING, *WIDENING, *ROUNDING]
 
 
-@pytest.fixture(scope="module", params=["host", "avx2"])
+@pytest.fixture(scope="module", params=["host", pytest.param("avx2", marks=pytest.mark.slow)])
 def cvt(request: Any) -> CompiledRules:
     """Every form for this machine, and every fourth for one without AVX-512."""
     return compile_forms(ALL[::4], PLAIN) if request.param == "avx2" else compile_forms(ALL, host_features())

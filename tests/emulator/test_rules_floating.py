@@ -31,7 +31,7 @@ MIXED = [f"fma.{mode}.f32.{kind}" for mode in MODES for kind in ("f16", "bf16")]
 UNIFORM = ["add.f32", "sub.f32", "mul.f32", "add.f64", "sub.f64", "mul.f64"]
 
 
-@pytest.fixture(scope="module", params=["avx512" if "avx512f" in host_features() else "host", "avx2"])
+@pytest.fixture(scope="module", params=["host", pytest.param("avx2", marks=pytest.mark.slow)])
 def arithmetic(request: Any) -> CompiledRules:
     features = PLAIN if request.param == "avx2" else host_features()
     return compile_forms([*TWO, *ONE, *THREE, *HALF, *HALF_FMA, *MIXED, *UNIFORM], features)
@@ -209,7 +209,7 @@ MINMAX = [f"{op}{nan}.{kind}" for op in ("min", "max") for nan in ("", ".NaN") f
 MINMAX += ["min.f64", "max.f64", "max.f16x2", "max.xorsign.abs.f32", "min.NaN.xorsign.abs.f16"]
 
 
-@pytest.fixture(scope="module", params=["host", "avx2"])
+@pytest.fixture(scope="module", params=["host", pytest.param("avx2", marks=pytest.mark.slow)])
 def minmax(request: Any) -> CompiledRules:
     return compile_forms(MINMAX, PLAIN if request.param == "avx2" else host_features())
 
