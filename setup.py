@@ -59,8 +59,7 @@ tensors = CppExtension(
     sources("tensors"),
     depends=headers("tensors", "cuda_runtime"),
     # The CUDA runtime's symbols are in _runtime, which is loaded first.
-    extra_compile_args=FLAGS
-    + system(CUDA_DECLARATIONS, str(ROOT / "csrc" / "tensors" / "include"), *include_paths()),
+    extra_compile_args=FLAGS + system(CUDA_DECLARATIONS, str(ROOT / "csrc" / "tensors" / "include"), *include_paths()),
 )
 tensors.include_dirs = []
 

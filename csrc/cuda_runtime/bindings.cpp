@@ -77,9 +77,6 @@ KernelFacts read_facts(const py::object& facts) {
     result.parameters.push_back({offset, size});
     result.parameter_bytes = std::max(result.parameter_bytes, offset + size);
   }
-  result.static_shared_bytes = facts.attr("static_shared_bytes").cast<std::size_t>();
-  result.local_bytes = facts.attr("local_bytes").cast<std::size_t>();
-  result.constant_bytes = facts.attr("constant_bytes").cast<std::size_t>();
   result.registers = facts.attr("registers").cast<int>();
   result.max_threads = optional_dim3(facts.attr("max_threads"));
   result.required_threads = optional_dim3(facts.attr("required_threads"));
@@ -101,7 +98,7 @@ kernelevo::LaunchReport run_without_python(const kernelevo::Kernel& kernel, cons
 }
 
 // A Python object with `address` (of a kernelevo::Kernel) and `where(site) -> str`.
-CompiledKernel run_natively(const py::object& object) {
+std::function<RunReport(const RunRequest&)> run_natively(const py::object& object) {
   auto kept = keep(object);
   auto* kernel = reinterpret_cast<kernelevo::Kernel*>(object.attr("address").cast<std::uintptr_t>());
   return [kept, kernel](const RunRequest& request) {
@@ -129,7 +126,7 @@ CompiledKernel run_natively(const py::object& object) {
 
 // A Python object with `count(grid, dynamic_shared_bytes, parameters, max_blocks) -> (status, text, blocks_run,
 // counters)`; status is a kernelevo::LaunchStatus, `parameters` the address of the packed parameters.
-CompiledKernel run_counted(const py::object& object) {
+std::function<RunReport(const RunRequest&)> run_counted(const py::object& object) {
   auto kept = keep(object);
   return [kept](const RunRequest& request) -> RunReport {
     py::gil_scoped_acquire gil;
@@ -161,17 +158,26 @@ auto ask_python(Ask ask) {
   }
 }
 
-void set_python_source(const py::object& describe, const py::object& compile, const py::object& locate) {
-  auto d = keep(describe), c = keep(compile), l = keep(locate);
+// Functions of kernelevo/emulator/runtime.py; what they give is written in kernels.py.
+void set_python_source(const py::object& describe, const py::object& measure, const py::object& compile,
+                       const py::object& locate) {
+  auto d = keep(describe), m = keep(measure), c = keep(compile), l = keep(locate);
   set_source({
       [d](int module, const std::string& entry) {
         return ask_python([&] { return read_facts((*d)(module, entry)); });
       },
+      [m](int module, const std::string& entry) {
+        return ask_python([&] {
+          auto [shared, local, constant] =
+              (*m)(module, entry).cast<std::tuple<std::size_t, std::size_t, std::size_t>>();
+          return KernelStorage{shared, local, constant};
+        });
+      },
       [c](int module, const std::string& entry, dim3 block, Variant variant) {
         return ask_python([&] {
           bool counted = variant == Variant::kCounted;
-          py::object kernel = (*c)(module, entry, py::make_tuple(block.x, block.y, block.z), counted);
-          return counted ? run_counted(kernel) : run_natively(kernel);
+          py::tuple made = (*c)(module, entry, py::make_tuple(block.x, block.y, block.z), counted);
+          return CompiledKernel{counted ? run_counted(made[0]) : run_natively(made[0]), made[1].cast<std::size_t>()};
         });
       },
       [l](int module, const std::string& name) {
@@ -267,7 +273,7 @@ void bind_cuda_runtime(py::module_& parent) {
     mutex.lock();
   });
   py::module_ m = parent.def_submodule("cuda", "The CUDA runtime of the emulated device.");
-  m.def("set_source", &set_python_source, py::arg("describe"), py::arg("compile"), py::arg("locate"));
+  m.def("set_source", &set_python_source, py::arg("describe"), py::arg("measure"), py::arg("compile"), py::arg("locate"));
   m.def("begin_module", &begin_module, py::arg("name"));
   m.def("end_module", [](int module, std::uintptr_t image) { end_module(module, reinterpret_cast<void*>(image)); });
   m.def("module_info", [](int module) {

@@ -32,7 +32,27 @@ std::string shape(dim3 d) {
   return "(" + std::to_string(d.x) + ", " + std::to_string(d.y) + ", " + std::to_string(d.z) + ")";
 }
 
-// Limits of compute capability 9.0; errors as the CUDA Runtime API reference assigns them.
+// Most dynamic shared memory that a launch may ask for: 48 KiB in all, unless cudaFuncSetAttribute allowed more.
+std::size_t allowed_dynamic_shared(const Kernel& kernel, std::size_t static_shared_bytes) {
+  std::size_t without_asking = kDevice.shared_per_block - std::min(kDevice.shared_per_block, static_shared_bytes);
+  return std::max(without_asking, kernel.max_dynamic_shared_bytes);
+}
+
+Objection object_to_shared(const Kernel& kernel, std::size_t static_bytes, std::size_t dynamic_bytes) {
+  constexpr const DeviceLimits& d = kDevice;
+  std::size_t total = static_bytes + dynamic_bytes;
+  if (total > d.shared_per_block_optin)
+    return {cudaErrorInvalidValue, std::to_string(total) + " bytes of shared memory; a block has at most " +
+                                       std::to_string(d.shared_per_block_optin)};
+  if (dynamic_bytes > allowed_dynamic_shared(kernel, static_bytes))
+    return {cudaErrorInvalidValue, std::to_string(total) + " bytes of shared memory; more than " +
+                                       std::to_string(d.shared_per_block) +
+                                       " need cudaFuncSetAttribute(cudaFuncAttributeMaxDynamicSharedMemorySize)"};
+  return {};
+}
+
+// Limits of compute capability 9.0; errors as the CUDA Runtime API reference assigns them. Shared memory is
+// judged separately.
 Objection object_to(const Kernel& kernel, const LaunchConfiguration& c) {
   constexpr const DeviceLimits& d = kDevice;
   const KernelFacts& f = kernel.facts;
@@ -54,14 +74,6 @@ Objection object_to(const Kernel& kernel, const LaunchConfiguration& c) {
   if (f.max_threads && count > threads(*f.max_threads))
     return {cudaErrorInvalidValue, "block " + shape(c.block) + " has more threads than __launch_bounds__ allows (" +
                                        std::to_string(threads(*f.max_threads)) + ")"};
-  std::size_t shared = f.static_shared_bytes + c.dynamic_shared_bytes;
-  if (shared > d.shared_per_block_optin)
-    return {cudaErrorInvalidValue, std::to_string(shared) + " bytes of shared memory; a block has at most " +
-                                       std::to_string(d.shared_per_block_optin)};
-  if (shared > d.shared_per_block && c.dynamic_shared_bytes > kernel.max_dynamic_shared_bytes)
-    return {cudaErrorInvalidValue, std::to_string(shared) + " bytes of shared memory; more than " +
-                                       std::to_string(d.shared_per_block) +
-                                       " need cudaFuncSetAttribute(cudaFuncAttributeMaxDynamicSharedMemorySize)"};
   if (f.registers > 0) {
     // Registers are allocated per warp in units of 256 (CUDA occupancy calculator, compute capability 9.0).
     std::uint64_t warps = (count + 31) / 32;
@@ -98,7 +110,7 @@ std::shared_ptr<std::vector<std::uint8_t>> copy_parameters(const KernelFacts& fa
 cudaError_t run(const CompiledKernel& kernel, const std::string& name, const RunRequest& request,
                 std::uint64_t number) {
   auto begin = std::chrono::steady_clock::now();
-  RunReport report = kernel(request);
+  RunReport report = kernel.run(request);
   double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   launch_log().update(number, [&](LaunchRecord& record) {
     record.error = report.error;
@@ -132,14 +144,15 @@ void set_counting(Counting value) {
 
 cudaError_t launch(Kernel& kernel, const LaunchConfiguration& c, void** arguments) {
   LaunchRecord record{.kernel = kernel.entry, .grid = c.grid, .block = c.block,
-                      .dynamic_shared_bytes = c.dynamic_shared_bytes,
-                      .static_shared_bytes = kernel.facts.static_shared_bytes, .registers = kernel.facts.registers,
+                      .dynamic_shared_bytes = c.dynamic_shared_bytes, .registers = kernel.facts.registers,
                       .stream = is_legacy(c.stream) ? 0 : reinterpret_cast<std::uintptr_t>(c.stream)};
   if (cudaError_t error = context_error(); error != cudaSuccess)
     return refuse(std::move(record), error, "not launched: an earlier kernel failed");
   if (cudaError_t error = check_stream(c.stream); error != cudaSuccess)
     return refuse(std::move(record), error, "the stream does not exist");
   if (Objection objection = object_to(kernel, c); objection.error != cudaSuccess)
+    return refuse(std::move(record), objection.error, objection.text);
+  if (Objection objection = object_to_shared(kernel, 0, c.dynamic_shared_bytes); objection.error != cudaSuccess)
     return refuse(std::move(record), objection.error, objection.text);
   Counting counted = current_counting();
   const CompiledKernel* code = nullptr;
@@ -148,6 +161,10 @@ cudaError_t launch(Kernel& kernel, const LaunchConfiguration& c, void** argument
   } catch (const Refusal& refusal) {
     return refuse_kernel(kernel.entry, c, refusal);
   }
+  record.static_shared_bytes = code->static_shared_bytes;
+  if (Objection objection = object_to_shared(kernel, code->static_shared_bytes, c.dynamic_shared_bytes);
+      objection.error != cudaSuccess)
+    return refuse(std::move(record), objection.error, objection.text);
   auto parameters = copy_parameters(kernel.facts, arguments);
   std::uint64_t number = launch_log().add(std::move(record));
   return set_error(enqueue(c.stream, kernel.entry, [=, name = kernel.entry] {
@@ -174,13 +191,13 @@ cudaError_t launch_function(const void* function, const LaunchConfiguration& con
 thread_local std::vector<LaunchConfiguration> pushed;
 
 // Resident blocks per multiprocessor, by the rules of the CUDA occupancy calculator for compute capability 9.0.
-int resident_blocks(const Kernel& kernel, std::uint64_t block_threads, std::size_t dynamic_shared_bytes) {
+int resident_blocks(Kernel& kernel, std::uint64_t block_threads, std::size_t dynamic_shared_bytes) {
   constexpr const DeviceLimits& d = kDevice;
   if (block_threads == 0 || block_threads > static_cast<std::uint64_t>(d.max_threads_per_block)) return 0;
   std::uint64_t warps = (block_threads + 31) / 32;
   std::uint64_t blocks = static_cast<std::uint64_t>(d.max_blocks_per_multiprocessor);
   blocks = std::min<std::uint64_t>(blocks, d.max_threads_per_multiprocessor / 32 / warps);
-  std::size_t shared = kernel.facts.static_shared_bytes + dynamic_shared_bytes;
+  std::size_t shared = storage_of(kernel).static_shared_bytes + dynamic_shared_bytes;
   if (shared > d.shared_per_block_optin) return 0;
   std::size_t used = (shared + d.shared_reserved_per_block + 127) / 128 * 128;
   blocks = std::min<std::uint64_t>(blocks, d.shared_per_multiprocessor / used);
@@ -283,7 +300,7 @@ KERNELEVO_API cudaError_t cudaFuncSetAttribute(const void* function, int attribu
     if (attribute == cudaFuncAttributePreferredSharedMemoryCarveout)
       return value >= -1 && value <= 100 ? cudaSuccess : cudaErrorInvalidValue;
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0) return cudaErrorInvalidValue;
-    if (kernel.facts.static_shared_bytes + static_cast<std::size_t>(value) > kDevice.shared_per_block_optin)
+    if (storage_of(kernel).static_shared_bytes + static_cast<std::size_t>(value) > kDevice.shared_per_block_optin)
       return cudaErrorInvalidValue;
     kernel.max_dynamic_shared_bytes = static_cast<std::size_t>(value);
     return cudaSuccess;
@@ -299,15 +316,14 @@ KERNELEVO_API cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, 
   return with_kernel(function, [&](Kernel& kernel) {
     const KernelFacts& f = kernel.facts;
     *attributes = {};
-    attributes->sharedSizeBytes = f.static_shared_bytes;
-    attributes->constSizeBytes = f.constant_bytes;
-    attributes->localSizeBytes = f.local_bytes;
+    const KernelStorage& storage = storage_of(kernel);
+    attributes->sharedSizeBytes = storage.static_shared_bytes;
+    attributes->constSizeBytes = storage.constant_bytes;
+    attributes->localSizeBytes = storage.local_bytes;
     attributes->numRegs = f.registers;
     attributes->ptxVersion = attributes->binaryVersion = kDevice.major * 10 + kDevice.minor;
     attributes->maxDynamicSharedSizeBytes =
-        static_cast<int>(std::max(kernel.max_dynamic_shared_bytes, kDevice.shared_per_block - f.static_shared_bytes));
-    if (kernel.max_dynamic_shared_bytes <= kDevice.shared_per_block)
-      attributes->maxDynamicSharedSizeBytes = static_cast<int>(kDevice.shared_per_block - f.static_shared_bytes);
+        static_cast<int>(allowed_dynamic_shared(kernel, storage.static_shared_bytes));
     std::uint64_t most = kDevice.max_threads_per_block;
     if (f.max_threads) most = std::min(most, threads(*f.max_threads));
     if (f.registers > 0) {
@@ -339,7 +355,7 @@ KERNELEVO_API cudaError_t cudaOccupancyAvailableDynamicSMemPerBlock(std::size_t*
   if (bytes == nullptr || blocks <= 0 || block_size <= 0) return set_error(cudaErrorInvalidValue);
   return with_kernel(function, [&](Kernel& kernel) {
     std::size_t per_block = kDevice.shared_per_multiprocessor / static_cast<std::size_t>(blocks) / 128 * 128;
-    std::size_t taken = kernel.facts.static_shared_bytes + kDevice.shared_reserved_per_block;
+    std::size_t taken = storage_of(kernel).static_shared_bytes + kDevice.shared_reserved_per_block;
     *bytes = per_block > taken ? std::min(per_block - taken, kDevice.shared_per_block_optin) : 0;
     return cudaSuccess;
   });

@@ -122,6 +122,17 @@ const CompiledKernel& compiled(Kernel& kernel, dim3 block, Variant variant) {
   return s.compiled.emplace(key, std::move(made)).first->second;
 }
 
+const KernelStorage& storage_of(Kernel& kernel) {
+  State& s = state();
+  {
+    std::lock_guard lock(s.mutex);
+    if (kernel.storage) return *kernel.storage;
+  }
+  KernelStorage storage = s.source.measure(kernel.module, kernel.entry);
+  std::lock_guard lock(s.mutex);
+  return kernel.storage.emplace(storage);
+}
+
 cudaError_t find_variable(const void* host_variable, Variable* variable) {
   State& s = state();
   auto name = name_of(s, s.variables, host_variable);

@@ -25,12 +25,16 @@ struct Parameter {
 struct KernelFacts {
   std::vector<Parameter> parameters;
   std::size_t parameter_bytes = 0;
-  std::size_t static_shared_bytes = 0;
-  std::size_t local_bytes = 0;     // per thread
-  std::size_t constant_bytes = 0;
   int registers = 0;               // per thread; 0: not known
   std::optional<dim3> max_threads;       // .maxntid: its product bounds the threads of a block
   std::optional<dim3> required_threads;  // .reqntid: blocks must have exactly this shape
+};
+
+// Memory that a kernel takes besides its parameters. Known only after its body was read.
+struct KernelStorage {
+  std::size_t static_shared_bytes = 0;
+  std::size_t local_bytes = 0;  // per thread
+  std::size_t constant_bytes = 0;
 };
 
 // How a run ended: cudaSuccess, or an error with its kind ("illegal address", "trap", ...) and one line of text.
@@ -51,7 +55,10 @@ struct RunRequest {
 };
 
 // A kernel translated for one block shape.
-using CompiledKernel = std::function<RunReport(const RunRequest&)>;
+struct CompiledKernel {
+  std::function<RunReport(const RunRequest&)> run;
+  std::size_t static_shared_bytes = 0;
+};
 
 // The Python side refuses: `error` is what CUDA would say, or cudaErrorUnknown where the emulator is at fault.
 struct Refusal {
@@ -65,6 +72,7 @@ enum class Variant { kFast, kCounted };
 // The Python side. Each function may throw Refusal.
 struct Source {
   std::function<KernelFacts(int module, const std::string& entry)> describe;
+  std::function<KernelStorage(int module, const std::string& entry)> measure;
   std::function<CompiledKernel(int module, const std::string& entry, dim3 block, Variant)> compile;
   std::function<std::pair<std::uintptr_t, std::size_t>(int module, const std::string& variable)> locate;
 };
@@ -76,7 +84,8 @@ struct Kernel {
   int module = 0;
   std::string entry;
   KernelFacts facts;
-  std::size_t max_dynamic_shared_bytes = 48 << 10;  // cudaFuncSetAttribute raises it
+  std::size_t max_dynamic_shared_bytes = 0;  // what cudaFuncSetAttribute asked for
+  std::optional<KernelStorage> storage;
 };
 
 // Finds a kernel by its host function or stub; throws Refusal.
@@ -87,6 +96,9 @@ Kernel& kernel_of_entry(const char* entry, const void* caller);
 
 // The kernel translated for this block shape; translated once. Throws Refusal.
 const CompiledKernel& compiled(Kernel& kernel, dim3 block, Variant variant);
+
+// What the kernel's body takes, asked for once. Throws Refusal.
+const KernelStorage& storage_of(Kernel& kernel);
 
 // A __device__ or __constant__ variable's memory.
 struct Variable {

@@ -3,6 +3,7 @@
 
 #include <c10/cuda/CUDAStream.h>
 #include <pybind11/pybind11.h>
+#include <torch/csrc/Generator.h>
 
 #include "generator.h"
 #include "hooks.h"
@@ -28,5 +29,8 @@ PYBIND11_MODULE(_tensors, m) {
   kernelevo::tensors::install_hooks();
   m.def("new_stream", &new_stream, py::arg("priority") = 0);
   m.def("current_stream", &current_stream);
+  m.def("default_generator", [] {
+    return py::reinterpret_steal<py::object>(THPGenerator_Wrap(kernelevo::tensors::default_generator()));
+  });
   m.def("set_current_stream", &set_current_stream);
 }
