@@ -193,10 +193,10 @@ class _Judgement:
             texts.append(f"calls compute operators of PyTorch: {', '.join(f'at::{name}' for name in operators[:8])}")
         if not call.launches:
             texts.append("launched no kernel of its own")
-        for text in texts:
-            self.findings.append(Finding(kind="library call", text=text))
-            if self.task.library_calls == "forbid":
-                self.fail(Outcome.CHEATING, f"library call: {text}; the task asks for the candidate's own kernels")
+        self.findings += [Finding(kind="library call", text=text) for text in texts]
+        if texts and self.task.library_calls == "forbid":
+            whole = " and ".join(texts)
+            self.fail(Outcome.CHEATING, f"library call: {whole}; the task asks for the candidate's own kernels")
 
     def verdict(self, seconds: float) -> CaseVerdict:
         number, comparison = self.worst or (0, None)
