@@ -65,13 +65,16 @@ Counter::Counter(std::vector<Site> sites, std::size_t basic_blocks)
   : site_facts_(std::move(sites)), site_counts_(site_facts_.size()), block_counts_(basic_blocks) {}
 
 void Counter::block(uint64_t thread_block, uint32_t basic_block, uint32_t mask) {
-  thread_block_ = thread_block + 1;
+  if (thread_block_ != thread_block + 1) {
+    thread_block_ = thread_block + 1;
+    for (History& warp : warps_) warp = {};
+  }
   BlockCounts& counts = block_counts_[basic_block];
   ++counts.executions;
   counts.lanes += std::popcount(mask);
 }
 
-void Counter::access(uint32_t site, uint32_t mask, const uint64_t* addresses) {
+void Counter::access(uint32_t warp_number, uint32_t site, uint32_t mask, const uint64_t* addresses) {
   if (mask == 0) return;
   const Site& facts = site_facts_[site];
   SiteCounts& counts = site_counts_[site];
@@ -94,11 +97,27 @@ void Counter::access(uint32_t site, uint32_t mask, const uint64_t* addresses) {
     if (facts.space != Space::global) return;
     Touch& touch = sectors_[sector];
     if (facts.writes) touch.written = true;
-    if (!facts.reads || touch.last_reader == thread_block_) return;
+    if (!facts.reads) return;
+    read(warp_number, sector);
+    if (touch.last_reader == thread_block_) return;
     touch.shared = touch.last_reader != 0;
     touch.last_reader = thread_block_;
     ++block_read_sectors_;
   });
+}
+
+void Counter::read(uint32_t warp_number, uint64_t sector) {
+  if (warp_number >= warps_.size()) warps_.resize(warp_number + 1);
+  History& history = warps_[warp_number];
+  const auto [place, first] = history.last.try_emplace(sector, history.now);
+  if (first) {
+    ++warp_read_sectors_;
+  } else {
+    const std::size_t digits = std::bit_width(history.now - place->second);
+    ++reuse_[std::min(digits, kDistances - 1)];
+    place->second = history.now;
+  }
+  ++history.now;
 }
 
 std::vector<Footprint> Counter::footprints() const {
@@ -122,7 +141,7 @@ void kernelevo_count_block(kernelevo::Counter* counter, const kernelevo::WarpSta
   counter->block(warp->block->linear_index, basic_block, mask);
 }
 
-void kernelevo_count_access(kernelevo::Counter* counter, const kernelevo::WarpState*, uint32_t site, uint32_t mask,
-              const uint64_t* addresses) {
-  counter->access(site, mask, addresses);
+void kernelevo_count_access(kernelevo::Counter* counter, const kernelevo::WarpState* warp, uint32_t site,
+                            uint32_t mask, const uint64_t* addresses) {
+  counter->access(static_cast<uint32_t>(warp->index), site, mask, addresses);
 }

@@ -3,6 +3,7 @@
 // Classes of instructions, names and scaling to the whole grid are Python's (kernelevo/emulator/count.py).
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <unordered_map>
@@ -44,16 +45,23 @@ struct Footprint {
   uint64_t written = 0;    // distinct sectors written
 };
 
+// Reads of sectors that the same warp read before, by how many sectors it read in between: element b counts distances
+// of b binary digits. A bound on what a cache of that many sectors, the warp's own, would serve.
+constexpr std::size_t kDistances = 16;
+using Reuse = std::array<uint64_t, kDistances>;
+
 class Counter {
 public:
   Counter(std::vector<Site> sites, std::size_t basic_blocks);
 
   void block(uint64_t thread_block, uint32_t basic_block, uint32_t mask);
-  void access(uint32_t site, uint32_t mask, const uint64_t* addresses);
+  void access(uint32_t warp, uint32_t site, uint32_t mask, const uint64_t* addresses);
 
   const std::vector<SiteCounts>& sites() const { return site_counts_; }
   const std::vector<BlockCounts>& blocks() const { return block_counts_; }
   uint64_t block_read_sectors() const { return block_read_sectors_; }  // distinct per thread block, summed
+  uint64_t warp_read_sectors() const { return warp_read_sectors_; }    // distinct per warp, summed
+  const Reuse& reuse() const { return reuse_; }
   std::vector<Footprint> footprints() const;
 
 private:
@@ -63,11 +71,22 @@ private:
     bool written = false;
   };
 
+  // What one warp of the running thread block has read, and when, in sectors.
+  struct History {
+    std::unordered_map<uint64_t, uint64_t> last;
+    uint64_t now = 0;
+  };
+
+  void read(uint32_t warp, uint64_t sector);
+
   std::vector<Site> site_facts_;
   std::vector<SiteCounts> site_counts_;
   std::vector<BlockCounts> block_counts_;
   std::unordered_map<uint64_t, Touch> sectors_;
+  std::vector<History> warps_;
   uint64_t block_read_sectors_ = 0;
+  uint64_t warp_read_sectors_ = 0;
+  Reuse reuse_{};
   uint64_t thread_block_ = 0;  // number of the one that runs, from 1
 };
 

@@ -60,5 +60,7 @@ void bind_count(py::module_& m) {
       .def("sites", &site_counts)
       .def("blocks", &block_counts)
       .def("footprints", &footprints)
+      .def("reuse", &Counter::reuse)
+      .def_property_readonly("warp_read_sectors", &Counter::warp_read_sectors)
       .def_property_readonly("block_read_sectors", &Counter::block_read_sectors);
 }

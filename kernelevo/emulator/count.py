@@ -14,6 +14,8 @@ Counters (per launch; "instructions" are executions by a warp):
     local_requests, local_sectors
     shared_requests, shared_wavefronts, shared_ideal_wavefronts
     block_read_sectors          distinct sectors that each block reads, summed over blocks
+    warp_read_sectors           distinct sectors that each warp reads, summed over warps
+    reuse_within_1 ... 32768    sector reads that repeat one of the same warp, fewer than so many sectors before
     unique_read_bytes, unique_write_bytes     distinct bytes of the launch, in whole sectors
     atomics, atomic_serial      executions; and the longest queue on one address, summed
     barriers, branches, divergent_executions
@@ -27,6 +29,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from kernelevo.emulator.instruction import Address, Instruction, Operand, Pair, Register, Vector
 
@@ -112,6 +115,8 @@ class Events:
     accesses: Sequence[Access]
     footprints: Sequence[Footprint]
     block_read_sectors: int
+    warp_read_sectors: int
+    reuse: Sequence[int]  # reads of sectors read before by the same warp, by binary digits of the distance between
 
 
 def count(blocks: Sequence[Sequence[Instruction]], events: Events) -> dict[str, float]:
@@ -130,6 +135,9 @@ def count(blocks: Sequence[Sequence[Instruction]], events: Events) -> dict[str, 
     for access in events.accesses:
         add_access(totals, access)
     totals["block_read_sectors"] = events.block_read_sectors
+    totals["warp_read_sectors"] = events.warp_read_sectors
+    for digits, reads in enumerate(accumulate(events.reuse)):
+        totals[f"reuse_within_{2**digits}"] = reads
     counters = {name: value * scale for name, value in totals.items()}
     for footprint in events.footprints:
         unique = footprint.read_once * scale + footprint.read_shared
@@ -184,7 +192,7 @@ def block_cost(instructions: Sequence[Instruction]) -> dict[str, float]:
 
 
 def expansion(instruction: Instruction) -> Mapping[str, float]:
-    """Class -> machine instructions of one PTX instruction. Parameters are operands in a constant bank: no instruction."""
+    """Class -> machine instructions of one PTX instruction. Parameters lie in a constant bank: they cost none."""
     if instruction.opcode == "ld" and "param" in instruction.modifiers:
         return {}
     for opcode, modifier, kind, counts in EXPANSIONS:

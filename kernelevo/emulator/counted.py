@@ -122,6 +122,8 @@ class CountedKernel:
                 Footprint(bytes=b, read_once=o, read_shared=s, written=w) for b, o, s, w in counter.footprints()
             ],
             block_read_sectors=counter.block_read_sectors,
+            warp_read_sectors=counter.warp_read_sectors,
+            reuse=counter.reuse(),
         )
 
 

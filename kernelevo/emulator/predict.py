@@ -12,7 +12,7 @@ make of them (count.py lists the exceptions).
     pipe_*   lane operations of a class / lanes per cycle
     shared   128-byte wavefronts, bank conflicts included
     l1       sectors between L1 and registers
-    l2       sectors that miss L1: each block's distinct sectors when the resident blocks' footprints fit L1
+    l2       sectors that miss L1, of which every resident warp has an equal share
     dram     distinct bytes of the launch, read and written
     atomics  the longest queue on one address of each atomic, as if all were on one address
     latency  waves x the dependent latencies of one warp, blocks of one wave running side by side
@@ -153,7 +153,7 @@ def predict(
     terms["shared"] = seconds(counters["shared_wavefronts"] * WARP, gpu.lanes("shared"))
     terms["l1"] = seconds(sectors * SECTOR_BYTES, gpu.lanes("sector_bytes"))
 
-    l2_bytes = missed_bytes(gpu, counters, blocks=blocks, held=held, resources=resources)
+    l2_bytes = missed_bytes(gpu, counters, held=held, resources=resources)
     terms["l2"] = max(
         l2_bytes / gpu["l2_bytes_per_second"], seconds(l2_bytes, gpu["l2_bytes_per_cycle_and_multiprocessor"])
     )
@@ -176,17 +176,27 @@ def predict(
     )
 
 
-def missed_bytes(
-    gpu: Gpu, counters: Mapping[str, float], *, blocks: int, held: Occupancy, resources: Resources
-) -> float:
-    """Bytes between L1 and L2: writes go through; reads of a sector miss once per block while footprints fit L1."""
+def missed_bytes(gpu: Gpu, counters: Mapping[str, float], *, held: Occupancy, resources: Resources) -> float:
+    """Bytes between L1 and L2. Writes go through.
+
+    Each resident warp is given an equal share of L1. A read misses when its warp did not read the sector before, or so
+    many sectors ago that the share no longer holds it; warps of a block that read the same sectors share the miss.
+    """
     free = gpu["l1_bytes"] - held.blocks * (resources.shared_bytes + gpu["shared_bytes_reserved"])
-    footprint = counters["block_read_sectors"] / blocks * SECTOR_BYTES * held.blocks
-    reads = counters["block_read_sectors"] * SECTOR_BYTES
-    if footprint > max(free, 0.0):
-        spilled = 1.0 - max(free, 0.0) / footprint
-        reads += spilled * max(counters["global_read_sectors"] * SECTOR_BYTES - reads, 0.0)
-    return reads + counters["global_write_sectors"] * SECTOR_BYTES + counters["local_sectors"] * SECTOR_BYTES
+    share = max(free, 0.0) / held.warps / SECTOR_BYTES
+    reads = counters["global_read_sectors"]
+    misses = max(reads - hits_within(counters, share), counters["warp_read_sectors"])
+    shared_by_warps = counters["block_read_sectors"] / max(counters["warp_read_sectors"], 1.0)
+    return (misses * shared_by_warps + counters["global_write_sectors"] + counters["local_sectors"]) * SECTOR_BYTES
+
+
+def hits_within(counters: Mapping[str, float], sectors: float) -> float:
+    """Sector reads that repeat one of the same warp less than `sectors` before, between powers of two linearly."""
+    if sectors < 1:
+        return 0.0
+    low = 2 ** min(int(math.log2(sectors)), 14)
+    below, above = counters[f"reuse_within_{low}"], counters[f"reuse_within_{2 * low}"]
+    return below + (above - below) * min(sectors / low - 1.0, 1.0)
 
 
 def dram_bytes(counters: Mapping[str, float], l2_bytes: float) -> float:

@@ -67,6 +67,8 @@ def events(accesses: list[Access], footprints: list[Footprint]) -> Events:
         accesses=accesses,
         footprints=footprints,
         block_read_sectors=32,
+        warp_read_sectors=32,
+        reuse=[0] * 16,
     )
 
 

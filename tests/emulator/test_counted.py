@@ -73,6 +73,14 @@ def test_atomics_on_one_address_queue() -> None:
     assert found["atomic_serial"] == 4 * 16  # half of the lanes on each address
 
 
+def test_reuse_is_counted_by_its_distance() -> None:
+    """Each warp reads its sectors of a row of 1024 floats, then reads them again: a quarter of 128 sectors in between."""
+    found = counters("twice", THREADS, 2, aligned(2048), aligned(2048), np.int32(1024))
+    assert found["warp_read_sectors"] == found["block_read_sectors"] == 2 * 128
+    assert found["reuse_within_16"] == 0
+    assert found["reuse_within_64"] == 2 * 128
+
+
 def test_the_same_launch_has_the_same_counters() -> None:
     arguments = (aligned(4096), aligned(512), np.int32(512), np.int32(8))
     assert counters("gather", THREADS, 4, *arguments) == counters("gather", THREADS, 4, *arguments)

@@ -20,6 +20,7 @@ COPY = {
     "global_lanes": 65536 * 256 * 2,
     "global_bytes": 65536 * 256 * 8,
     "block_read_sectors": 65536 * 8 * 4,
+    "warp_read_sectors": 65536 * 8 * 4,
     "unique_read_bytes": 65536 * 256 * 4,
     "unique_write_bytes": 65536 * 256 * 4,
     "path_load": 65536 * 8,
@@ -68,17 +69,18 @@ def test_a_copy_is_bound_by_dram_and_takes_no_less_than_its_bytes() -> None:
 def test_more_of_anything_never_takes_less_time() -> None:
     base = copy_with()
     for name in COPY:
-        if name in ("warps", "thread_instructions", "global_lanes", "global_bytes"):
+        if name in ("warps", "thread_instructions", "global_lanes", "global_bytes", "warp_read_sectors"):
             continue
         changed = {name: 2.0}
         if name == "global_read_sectors":  # alone it would mean more hits, and a shorter wait
-            changed["block_read_sectors"] = 2.0
+            changed |= {"block_read_sectors": 2.0, "warp_read_sectors": 2.0}
         assert copy_with(**changed) >= base, name
 
 
 def test_unused_bytes_of_sectors_are_named() -> None:
     counters = {name: value * (8 if "sectors" in name else 1) for name, value in COPY.items()}
     counters["unique_read_bytes"] *= 8
+    assert counters["warp_read_sectors"] == counters["block_read_sectors"]
     words = predict(
         GPU, counters, grid=(65536, 1, 1), block=(256, 1, 1), resources=Resources(registers=16, shared_bytes=0)
     ).words
