@@ -23,10 +23,15 @@ GIANT = 40_000  # LLVM instructions from which on less effort goes into code
 
 
 @cache
-def _target_machine(effort: int) -> llvm.TargetMachine:
+def _target() -> llvm.Target:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    return llvm.Target.from_default_triple().create_target_machine(
+    return llvm.Target.from_default_triple()
+
+
+@cache
+def _target_machine(effort: int) -> llvm.TargetMachine:
+    return _target().create_target_machine(
         cpu=_cpu(), features=_features(), opt=effort, reloc="pic", codemodel="jitdefault", jit=True
     )
 
@@ -65,7 +70,7 @@ _engines: list[llvm.ExecutionEngine] = []  # code lives as long as the process
 
 def load(code: bytes, function: str) -> int:
     """The address of `function` in an object file. The code stays loaded."""
-    machine = llvm.Target.from_default_triple().create_target_machine(cpu=_cpu(), features=_features(), jit=True)
+    machine = _target().create_target_machine(cpu=_cpu(), features=_features(), jit=True)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
