@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from kernelevo.records import Case, Finding, Purpose, Task
-from kernelevo.verify.oracle import Expected, compute_expected, run_reference
+from kernelevo.verify.oracle import Expected, compute_expected, one_thread, run_reference
 from kernelevo.verify.rule import compare
 
 Outputs = tuple[torch.Tensor, ...]
@@ -24,8 +24,9 @@ def check_task(task: Task) -> tuple[Finding, ...]:
 
     Raises TaskError when the reference fails on a declared case.
     """
-    cases = [(case, compute_expected(task, case)) for case in task.cases if case.purpose is Purpose.TEST]
-    return (*_toothless(task, cases), *_degenerate(task, cases))
+    with one_thread():
+        cases = [(case, compute_expected(task, case)) for case in task.cases if case.purpose is Purpose.TEST]
+        return (*_toothless(task, cases), *_degenerate(task, cases))
 
 
 def fakes(task: Task, expected: Expected) -> Iterator[tuple[str, Outputs]]:

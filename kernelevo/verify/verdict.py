@@ -32,7 +32,7 @@ from kernelevo.devices import Call, Device, Session
 from kernelevo.errors import TaskError, UsageError
 from kernelevo.records import Build, Case, CaseVerdict, Finding, Outcome, Purpose, Task, Verdict
 from kernelevo.verify.library_calls import library_calls
-from kernelevo.verify.oracle import Expected, Oracle, oracle_of
+from kernelevo.verify.oracle import Expected, Oracle, one_thread, oracle_of
 from kernelevo.verify.rule import Comparison, compare
 
 FIRST_POISON = 0xFF
@@ -86,7 +86,8 @@ def verify(
     operators = library_calls(build.artifact) if task.library_calls != "allow" else ()
     verdicts: list[CaseVerdict] = []
     printed = ""
-    with device.open(build, entry=task.entry, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes) as session:
+    opened = device.open(build, entry=task.entry, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes)
+    with opened as session, one_thread():
         for case in judged:
             verdict, output = _judge(task, case, expectations.expected(case), session, case.name in repeated, operators)
             printed = (printed + output)[-OUTPUT_CHARACTERS:]
