@@ -8,7 +8,7 @@ host addresses as i64. All functions build code at the position of the given bui
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
@@ -30,31 +30,93 @@ def lanes_of(element: ir.Type, lanes: int = WARP) -> ir.VectorType:
 # --- addresses known relative to lane 0
 
 
-def load_known(b: ir.IRBuilder, base: ir.Value, offsets: Offsets, size: int, count: int) -> list[ir.Value]:
-    """`count` values of `size` bytes from base + offsets[lane]: scalars if all lanes read one address, else vectors."""
+def load_known(b: ir.IRBuilder, base: ir.Value, offsets: Offsets, groups: int, size: int, count: int) -> list[ir.Value]:
+    """`count` values of `size` bytes from base + offsets[lane]. base: of one leader, or a vector of `groups` leaders'.
+
+    Gives a value per leader where each group reads one address, else a value per lane.
+    """
     element = integer(size)
+    if groups > 1:
+        return _load_groups(b, base, offsets, groups, size, count)
     if offsets == ZERO:
         return [b.load(_pointer(b, base, k * size), typ=element, align=size) for k in range(count)]
     pieces = _pieces(offsets, size * count)
     if pieces is None:
         return [_gather_known(b, base, offsets, k * size, size) for k in range(count)]
     width, kinds = pieces
-    parts: list[list[ir.Value]] = []
-    for start, contiguous in kinds:
-        place = base if not start else b.add(base, ir.Constant(I64, start))
-        if contiguous:
-            whole = b.load(_pointer(b, place, 0), typ=lanes_of(element, width * count), align=size)
-            parts.append([pick(b, whole, range(k, width * count, count)) for k in range(count)])
-        else:
-            parts.append(
-                [splat(b, b.load(_pointer(b, place, k * size), typ=element, align=size), width) for k in range(count)]
-            )
+    parts = {
+        piece: _load_piece(
+            b, b.add(base, ir.Constant(I64, piece[0])) if piece[0] else base, piece[1], width, size, count
+        )
+        for piece in dict.fromkeys(kinds)
+    }
+    return [concatenate(b, [parts[piece][k] for piece in kinds]) for k in range(count)]
+
+
+def _load_piece(b: ir.IRBuilder, base: ir.Value, contiguous: bool, width: int, size: int, count: int) -> list[ir.Value]:
+    """`count` vectors for `width` lanes that read a row or one address."""
+    element = integer(size)
+    if contiguous:
+        whole = b.load(_pointer(b, base, 0), typ=lanes_of(element, width * count), align=size)
+        return [pick(b, whole, range(k, width * count, count)) for k in range(count)]
+    return [splat(b, b.load(_pointer(b, base, k * size), typ=element, align=size), width) for k in range(count)]
+
+
+def _load_groups(
+    b: ir.IRBuilder, leaders: ir.Value, offsets: Offsets, groups: int, size: int, count: int
+) -> list[ir.Value]:
+    element, width = integer(size), WARP // groups
+    bases = [b.extract_element(leaders, I32(k)) for k in range(groups)]
+    if offsets == ZERO:
+        values = []
+        for k in range(count):
+            vector: ir.Value = ir.Constant(lanes_of(element, groups), ir.Undefined)
+            for number, base in enumerate(bases):
+                one = b.load(_pointer(b, base, k * size), typ=element, align=size)
+                vector = b.insert_element(vector, one, I32(number))
+            values.append(vector)
+        return values
+    kinds = _group_kinds(offsets, groups, size * count)
+    if kinds is None:
+        pointers = _group_pointers(b, leaders, offsets, groups)
+        return [gather(b, pointers(k * size), all_lanes(), size) for k in range(count)]
+    parts = [_load_piece(b, base, row, width, size, count) for base, row in zip(bases, kinds, strict=True)]
     return [concatenate(b, [part[k] for part in parts]) for k in range(count)]
 
 
-def store_known(b: ir.IRBuilder, base: ir.Value, offsets: Offsets, values: Sequence[ir.Value], size: int) -> None:
+def _group_kinds(offsets: Offsets, groups: int, stride: int) -> list[bool] | None:
+    """Per group whether its lanes form a row (True) or share one address (False); None: neither."""
+    width, kinds = WARP // groups, []
+    for first in range(0, WARP, width):
+        own = offsets[first : first + width]
+        if own == tuple(range(0, width * stride, stride)):
+            kinds.append(True)
+        elif not any(own):
+            kinds.append(False)
+        else:
+            return None
+    return kinds
+
+
+def _group_pointers(b: ir.IRBuilder, leaders: ir.Value, offsets: Offsets, groups: int) -> Callable[[int], ir.Value]:
+    """Pointers of all lanes, some bytes further on."""
+    spread = pick_many(b, leaders, [lane * groups // WARP for lane in range(WARP)])
+
+    def pointers(extra: int) -> ir.Value:
+        wide = b.add(spread, ir.Constant(ADDRESSES, [offset + extra for offset in offsets]))
+        return b.inttoptr(wide, ir.VectorType(PTR, WARP))
+
+    return pointers
+
+
+def store_known(
+    b: ir.IRBuilder, base: ir.Value, offsets: Offsets, groups: int, values: Sequence[ir.Value], size: int
+) -> None:
     """Stores vectors, or scalars where all lanes write one address, to base + offsets[lane]. The last lane wins."""
     count = len(values)
+    if groups > 1:
+        _store_groups(b, base, offsets, groups, values, size)
+        return
     if offsets == ZERO:
         for k, value in enumerate(values):
             b.store(value, _pointer(b, base, k * size), align=size)
@@ -68,6 +130,26 @@ def store_known(b: ir.IRBuilder, base: ir.Value, offsets: Offsets, values: Seque
     for number, (start, _contiguous) in enumerate(kinds):
         parts = [pick(b, value, range(number * width, (number + 1) * width)) for value in values]
         b.store(interleave(b, parts), _pointer(b, base, start), align=size)
+
+
+def _store_groups(
+    b: ir.IRBuilder, leaders: ir.Value, offsets: Offsets, groups: int, values: Sequence[ir.Value], size: int
+) -> None:
+    width = WARP // groups
+    kinds = _group_kinds(offsets, groups, size * len(values))
+    if kinds is None:
+        pointers = _group_pointers(b, leaders, offsets, groups)
+        for k, value in enumerate(values):
+            scatter(b, value, pointers(k * size), all_lanes(), size)
+        return
+    for number, row in enumerate(kinds):
+        base = b.extract_element(leaders, I32(number))
+        lanes = range(number * width, (number + 1) * width)
+        if row:
+            b.store(interleave(b, [pick(b, value, lanes) for value in values]), _pointer(b, base, 0), align=size)
+        else:
+            for k, value in enumerate(values):
+                b.store(b.extract_element(value, I32(lanes[-1])), _pointer(b, base, k * size), align=size)
 
 
 def _pieces(offsets: Offsets, stride: int) -> tuple[int, list[tuple[int, bool]]] | None:

@@ -371,9 +371,9 @@ class _BodyParser:
         return Body(self.registers, tuple(self.variables), tuple(self.instructions), self.labels, self.branch_targets)
 
     def _directive(self, text: str, start: int, label: str) -> None:
-        word = text[1:].split(None, 1)[0]
+        word = text[1:].replace(".", " ", 1).split(None, 1)[0]  # inline assembly writes `.reg.b32 f;`
         if word == "reg":
-            _, kind, names = text.split(None, 2)
+            kind, names = text[len(".reg") :].split(None, 1)
             kind = kind[1:]
             if kind in ("v2", "v4"):
                 raise PtxError(self.file.position(start), "vector registers are not supported")

@@ -1,7 +1,9 @@
 """Shapes: what is known of a register when all 32 lanes execute together, for one block size.
 
-A shape with `offsets` says: lane l holds lane 0's value plus offsets[l], modulo 2^bits. All offsets 0 is a uniform
-register. None means nothing is known. The analysis is flow-insensitive: it looks at all definitions of a register at
+A shape with `offsets` says: lane l holds its leader's value plus offsets[l], modulo 2^bits. The leader is lane 0, or with
+`groups` the first lane of each half, quarter or eighth of the warp: in blocks of 16 x 16 threads a warp is two rows, and
+row * stride is one value for each. One group and all offsets 0 is a uniform register; None means nothing is known. The
+analysis is flow-insensitive: it looks at all definitions of a register at
 once, and is right because translate.py uses it only in code that all 32 lanes execute together. Where widening to
 64 bits would need that `lane 0 + offset` does not wrap around and no range proves it, the operation is listed in
 `Shapes.checks` and converged code tests it as it runs. Divergent branches are handled by `_spoil`: registers that
@@ -14,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from .check import CARRY, Kind, Operation
+from .check import CARRY, Kind, Operation, flatten
 from .emit import WARP, size_of
 from .flow import Program, joins, region
 from .instruction import Address, Immediate, Operand, Register, SpecialRegister, Symbol
@@ -29,15 +31,44 @@ class Shape:
     """What is known of the 32 values of a register."""
 
     offsets: Offsets | None = None
+    groups: int = 1
+    """Leaders: 1, 2, 4 or 8"""
     low: int | None = None
     """With `high`: every lane's value, read as signed, lies in low..high. None: unknown."""
     high: int | None = None
     multiple: int = 1
-    """A power of two that divides lane 0's value."""
+    """A power of two that divides the leaders' values."""
 
     @property
     def uniform(self) -> bool:
-        return self.offsets == ZERO
+        return self.groups == 1 and self.offsets == ZERO
+
+    @property
+    def even(self) -> int | None:
+        """The fewest groups of lanes that hold one value each; None: more than MOST_GROUPS."""
+        groups = self.groups
+        while groups <= MOST_GROUPS:
+            if self.relative(groups) == ZERO:
+                return groups
+            groups *= 2
+        return None
+
+    def relative(self, groups: int) -> Offsets | None:
+        """The offsets from the leaders of `groups` groups, at least as many as the shape has."""
+        if self.offsets is None or groups == self.groups:
+            return self.offsets
+        width = WARP // groups
+        return tuple(offset - self.offsets[lane // width * width] for lane, offset in enumerate(self.offsets))
+
+    def divided(self, groups: int) -> Shape:
+        """The same values seen from `groups` leaders."""
+        if self.offsets is None or groups == self.groups:
+            return self
+        multiple = self.multiple
+        for offset in self.offsets[:: WARP // groups]:
+            if offset:
+                multiple = min(multiple, offset & -offset)
+        return Shape(self.relative(groups), groups, self.low, self.high, multiple)
 
     @property
     def constant(self) -> int | None:
@@ -45,12 +76,13 @@ class Shape:
         return self.low if self.uniform and self.low is not None and self.low == self.high else None
 
 
+MOST_GROUPS = 8
 VARYING = Shape()
 UNIFORM = Shape(ZERO)
 
 
 def constant(value: int) -> Shape:
-    return Shape(ZERO, value, value, (value & -value) or 1 << 63)
+    return Shape(ZERO, 1, value, value, (value & -value) or 1 << 63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +113,7 @@ def thread_shapes(block: tuple[int, int, int]) -> tuple[Shape, Shape, Shape]:
             if base:
                 multiple = min(multiple, base & -base)
         offsets = patterns.pop() if len(patterns) == 1 else None
-        found.append(Shape(offsets, 0, block[axis] - 1, multiple if offsets else 1))
+        found.append(Shape(offsets, 1, 0, block[axis] - 1, multiple if offsets else 1))
     return found[0], found[1], found[2]
 
 
@@ -163,7 +195,13 @@ def _spoil(program: Program, registers: dict[str, Shape], post_dominators: list[
 def _join(a: Shape, b: Shape) -> Shape:
     low = min(a.low, b.low) if a.low is not None and b.low is not None else None
     high = max(a.high, b.high) if a.high is not None and b.high is not None else None
-    return Shape(a.offsets if a.offsets == b.offsets else None, low, high, min(a.multiple, b.multiple))
+    groups = max(a.groups, b.groups)
+    while a.offsets is not None and b.offsets is not None and groups <= MOST_GROUPS:
+        x, y = a.divided(groups), b.divided(groups)
+        if x.offsets == y.offsets:
+            return Shape(x.offsets, groups, low, high, min(x.multiple, y.multiple))
+        groups *= 2
+    return Shape(None, 1, low, high)
 
 
 def _operand_shape(operand: Operand | None, known: dict[str, Shape], block: tuple[int, int, int], bits: int) -> Shape:
@@ -189,13 +227,13 @@ def special_shape(name: str, block: tuple[int, int, int]) -> Shape:
     if base == "ntid":
         return constant(block[k] if k >= 0 else 0)
     if base == "ctaid" and k >= 0:
-        return Shape(ZERO, 0, grid_limit(block)[k] - 1)
+        return Shape(ZERO, 1, 0, grid_limit(block)[k] - 1)
     if base == "nctaid" and k >= 0:
-        return Shape(ZERO, 1, grid_limit(block)[k])
+        return Shape(ZERO, 1, 1, grid_limit(block)[k])
     if base == "laneid":
-        return Shape(LANES, 0, WARP - 1, 1 << 63)
+        return Shape(LANES, 1, 0, WARP - 1, 1 << 63)
     if base in ("warpid", "nwarpid"):
-        return Shape(ZERO, 0, 31)
+        return Shape(ZERO, 1, 0, 31)
     if base.startswith("lanemask_"):
         return VARYING
     return UNIFORM
@@ -229,7 +267,7 @@ def _results(
     count = len(operation.writes)
     if instruction.guard and not known[instruction.guard.name].uniform:
         return [VARYING] * count, False
-    uniform = all(known[name].uniform for name in operation.reads)
+    same = _same(operation, known, block)
     kind = operation.kind
     if kind is Kind.MOVE:
         source = instruction.operands[1]
@@ -240,12 +278,12 @@ def _results(
         shape = _operand_shape(instruction.operands[1], known, block, 64)
         if "local" in instruction.modifiers:
             return [VARYING], False
-        return [Shape(shape.offsets)], False
+        return [Shape(shape.offsets, shape.groups)], False
     if kind is Kind.LOAD:
         private = operation.access is not None and operation.access.space == "local"
-        return [UNIFORM if uniform and not private else VARYING] * count, False
+        return [VARYING if private else same] * count, False
     if kind is Kind.IS_SPACE:
-        return [UNIFORM if uniform else VARYING], False
+        return [same], False
     if kind is Kind.BARRIER_RESULT:
         return [UNIFORM] * count, False
     if operation.uniform_result:  # within each group of lanes that name the same members
@@ -260,9 +298,27 @@ def _results(
         return [VARYING] * count, False
     if count == 1 and operation.row.carry_in is False:
         found, wraps = _integer(operation, known, types, block)
-        if found is not None:
+        if found is not None and found.offsets is not None:
             return [found], wraps
-    return [UNIFORM if uniform else VARYING] * count, False
+        if found is not None:
+            return [replace(same, low=found.low, high=found.high)], False
+    return [same] * count, False
+
+
+def _same(operation: Operation, known: dict[str, Shape], block: tuple[int, int, int]) -> Shape:
+    """The shape of a result that depends on nothing but the operands, lane by lane."""
+    groups = 1
+    for shape in (*(known[name] for name in operation.reads), *special_operands(operation, block)):
+        if shape.even is None:
+            return VARYING
+        groups = max(groups, shape.even)
+    return Shape(ZERO, groups)
+
+
+def special_operands(operation: Operation, block: tuple[int, int, int]) -> list[Shape]:
+    """Shapes of the special registers that an operation reads directly."""
+    flat = (each for operand in operation.instruction.operands for each in flatten(operand))
+    return [special_shape(each.name, block) for each in flat if isinstance(each, SpecialRegister)]
 
 
 def _broadcasts(operands: tuple[Operand, ...], known: dict[str, Shape]) -> bool:
@@ -290,24 +346,25 @@ def _integer(
     for k, each in enumerate(instruction.operands[1:]):
         own_bits = 2 * bits if wide and k == 2 else bits
         shape = _operand_shape(each, known, block, own_bits)
-        operands.append(_ranged(shape.offsets, shape.low, shape.high, shape.multiple, own_bits))
+        operands.append(_fit(shape, own_bits))
     handler = _LINEAR.get(row.linear) if row.linear else _OTHER.get(instruction.opcode)
     if handler is None or any(shape.offsets is None for shape in operands):
         mask = operands[1].constant if instruction.opcode == "and" and len(operands) == 2 else None
-        return (Shape(None, 0, mask), False) if mask is not None and mask >= 0 else (None, False)
+        return (Shape(None, 1, 0, mask), False) if mask is not None and mask >= 0 else (None, False)
     return handler(operation, operands, bits)
 
 
 Handler: TypeAlias = "Callable[[Operation, list[Shape], int], tuple[Shape | None, bool]]"
 
 
-def _ranged(offsets: Offsets | None, low: int | None, high: int | None, multiple: int, bits: int) -> Shape:
+def _fit(shape: Shape, bits: int) -> Shape:
     """A shape with its offsets reduced modulo 2^bits and its range dropped where it does not fit."""
+    low, high, offsets = shape.low, shape.high, shape.offsets
     if low is None or high is None or low < -(1 << (bits - 1)) or high >= 1 << (bits - 1):
         low = high = None
     if offsets is not None and offsets != ZERO:
         offsets = tuple(signed(offset, bits) for offset in offsets)
-    return Shape(offsets, low, high, multiple)
+    return Shape(offsets, shape.groups, low, high, shape.multiple)
 
 
 def _interval(a: Shape, b: Shape, f: Callable[[int, int], int]) -> tuple[int | None, int | None]:
@@ -322,25 +379,25 @@ def _move(operation: Operation, operands: list[Shape], bits: int) -> tuple[Shape
 
 
 def _add(operation: Operation, operands: list[Shape], bits: int) -> tuple[Shape | None, bool]:
-    a, b = operands
-    low, high = _interval(a, b, int.__add__)
-    return _ranged(_plus(a.offsets, b.offsets, 1), low, high, min(a.multiple, b.multiple), bits), False
+    return _sum(operands[0], operands[1], 1, bits), False
 
 
 def _sub(operation: Operation, operands: list[Shape], bits: int) -> tuple[Shape | None, bool]:
-    a, b = operands
-    low, high = _interval(a, b, int.__sub__)
-    return _ranged(_plus(a.offsets, b.offsets, -1), low, high, min(a.multiple, b.multiple), bits), False
+    return _sum(operands[0], operands[1], -1, bits), False
 
 
-def _plus(a: Offsets | None, b: Offsets | None, sign: int) -> Offsets | None:
-    if a is None or b is None:
-        return None
-    return a if b == ZERO else tuple(x + sign * y for x, y in zip(a, b, strict=True))
+def _sum(a: Shape, b: Shape, sign: int, bits: int) -> Shape:
+    low, high = _interval(a, b, lambda x, y: x + sign * y)
+    groups = max(a.groups, b.groups)
+    a, b = a.divided(groups), b.divided(groups)
+    if a.offsets is None or b.offsets is None:
+        return _fit(Shape(None, 1, low, high), bits)
+    offsets = a.offsets if b.offsets == ZERO else tuple(x + sign * y for x, y in zip(a.offsets, b.offsets, strict=True))
+    return _fit(Shape(offsets, groups, low, high, min(a.multiple, b.multiple)), bits)
 
 
 def _neg(operation: Operation, operands: list[Shape], bits: int) -> tuple[Shape | None, bool]:
-    return _sub(operation, [constant(0), operands[0]], bits)
+    return _sum(constant(0), operands[0], -1, bits), False
 
 
 def _mul(operation: Operation, operands: list[Shape], bits: int) -> tuple[Shape | None, bool]:
@@ -352,20 +409,22 @@ def _mul(operation: Operation, operands: list[Shape], bits: int) -> tuple[Shape 
         b, wraps_b = _widen(b, bits, is_signed)
         wraps, bits = wraps_a or wraps_b, 2 * bits
     product = _product(a, b, bits)
-    return product, wraps and product.offsets is not None
+    return product, wraps and product.offsets not in (None, ZERO)
 
 
 def _product(a: Shape, b: Shape, bits: int) -> Shape:
     low, high = _interval(a, b, int.__mul__)
-    multiple = min(a.multiple * b.multiple, 1 << 63)
-    if a.uniform and b.uniform:
-        return _ranged(ZERO, low, high, multiple, bits)
-    if a.uniform:
+    if a.constant is not None:
         a, b = b, a
+    multiple = min(a.multiple * b.multiple, 1 << 63)
     factor = b.constant
-    if factor is None or a.offsets is None:
-        return _ranged(None, low, high, 1, bits)
-    return _ranged(tuple(offset * factor for offset in a.offsets), low, high, multiple, bits)
+    if factor is not None and a.offsets is not None:
+        return _fit(Shape(tuple(offset * factor for offset in a.offsets), a.groups, low, high, multiple), bits)
+    if a.even is None or b.even is None:
+        return _fit(Shape(None, 1, low, high), bits)
+    groups = max(a.even, b.even)
+    multiple = min(a.divided(groups).multiple * b.divided(groups).multiple, 1 << 63)
+    return _fit(Shape(ZERO, groups, low, high, multiple), bits)
 
 
 def _mad(operation: Operation, operands: list[Shape], bits: int) -> tuple[Shape | None, bool]:
@@ -373,7 +432,7 @@ def _mad(operation: Operation, operands: list[Shape], bits: int) -> tuple[Shape 
     assert product is not None
     if "wide" in operation.instruction.modifiers:
         bits *= 2
-    return _add(operation, [product, operands[2]], bits)[0], wraps
+    return _sum(product, operands[2], 1, bits), wraps
 
 
 def _shl(operation: Operation, operands: list[Shape], bits: int) -> tuple[Shape | None, bool]:
@@ -388,9 +447,7 @@ def _convert(operation: Operation, operands: list[Shape], bits: int) -> tuple[Sh
     if operation.instruction.modifiers:
         return None, False
     if size_of(target) <= size_of(source):
-        return _ranged(
-            operands[0].offsets, operands[0].low, operands[0].high, operands[0].multiple, size_of(target)
-        ), False
+        return _fit(operands[0], size_of(target)), False
     return _widen(operands[0], size_of(source), source[0] == "s")
 
 
@@ -398,17 +455,11 @@ def _widen(shape: Shape, bits: int, is_signed: bool) -> tuple[Shape, bool]:
     """A shape of `bits` bits extended: the same offsets if no lane wraps. The flag says that this must be tested."""
     if shape.low is not None and shape.low >= 0:
         return shape, False
-    if shape.uniform:
-        return (shape if is_signed else Shape(ZERO, None, None, shape.multiple)), False
-    if (
-        is_signed
-        and shape.low is not None
-        and shape.high is not None
-        and shape.low > -(1 << (bits - 2))
-        and _narrow(shape, bits)
-    ):
+    if shape.offsets == ZERO:
+        return (shape if is_signed else replace(shape, low=None, high=None)), False
+    if is_signed and shape.low is not None and shape.low > -(1 << (bits - 2)) and _narrow(shape, bits):
         return shape, False
-    return Shape(shape.offsets, None, None, min(shape.multiple, 1 << (bits - 1))), True
+    return replace(shape, low=None, high=None), True
 
 
 def _narrow(shape: Shape, bits: int) -> bool:
@@ -420,38 +471,34 @@ def _and(operation: Operation, operands: list[Shape], bits: int) -> tuple[Shape 
     if a.constant is not None:
         a, b = b, a
     mask = b.constant
-    if mask is None:
+    if mask is None or a.offsets is None:
         return None, False
-    high = mask if mask >= 0 else None
     whole = mask & ((1 << bits) - 1)
-    if a.uniform:
-        return _ranged(ZERO, 0 if high is not None else None, high, max(1, whole & -whole), bits), False
-    assert a.offsets is not None
+    low, high = (0, mask) if mask >= 0 else (0, a.high) if a.low is not None and a.low >= 0 else (None, None)
     if mask >= 0 and (whole + 1) & whole == 0 and a.multiple > whole:  # the low bits are those of the offsets
-        return _ranged(tuple(offset & whole for offset in a.offsets), 0, mask, 1 << 63, bits), False
-    if all(0 <= offset < a.multiple for offset in a.offsets):  # lane 0's bits and the offsets' are apart
-        low = 0 if high is not None or (a.low is not None and a.low >= 0) else None
-        return _ranged(
-            tuple(offset & whole for offset in a.offsets), low, a.high if high is None else high, 1, bits
-        ), False
-    return Shape(None, 0 if high is not None else None, high), False
+        offsets = tuple(offset & whole for offset in a.offsets)
+        return _fit(Shape(offsets, a.groups, low, high, 1 << 63), bits), False
+    if all(0 <= offset < a.multiple for offset in a.offsets):  # the leaders' bits and the offsets' are apart
+        multiple = max(1, whole & -whole) if a.offsets == ZERO else 1
+        return _fit(Shape(tuple(offset & whole for offset in a.offsets), a.groups, low, high, multiple), bits), False
+    return Shape(None, 1, low, high), False
 
 
 def _or(operation: Operation, operands: list[Shape], bits: int) -> tuple[Shape | None, bool]:
     a, b = operands
-    if a.uniform and b.uniform:
-        return _ranged(ZERO, *_or_range(a, b), min(a.multiple, b.multiple), bits), False
     for x, y in ((a, b), (b, a)):
         value = y.constant
-        if value is not None and x.offsets is not None and 0 <= value < _trailing(x):  # no common bits: or is add
-            return _add(operation, [x, y], bits)
-    return None, False
+        if value is not None and 0 <= value < _trailing(x):  # no common bits: or is add
+            return _sum(x, y, 1, bits), False
+    return _bits(operation, operands, bits)
 
 
-def _or_range(a: Shape, b: Shape) -> tuple[int | None, int | None]:
+def _bits(operation: Operation, operands: list[Shape], bits: int) -> tuple[Shape | None, bool]:
+    """The range of or and xor."""
+    a, b = operands
     if a.low is None or b.low is None or a.high is None or b.high is None or a.low < 0 or b.low < 0:
-        return None, None
-    return 0, (1 << max(a.high.bit_length(), b.high.bit_length())) - 1
+        return None, False
+    return Shape(None, 1, 0, (1 << max(a.high.bit_length(), b.high.bit_length())) - 1), False
 
 
 def _trailing(shape: Shape) -> int:
@@ -463,30 +510,21 @@ def _trailing(shape: Shape) -> int:
     return value
 
 
-def _xor(operation: Operation, operands: list[Shape], bits: int) -> tuple[Shape | None, bool]:
-    a, b = operands
-    if a.uniform and b.uniform:
-        return _ranged(ZERO, *_or_range(a, b), 1, bits), False
-    return None, False
-
-
 def _shr(operation: Operation, operands: list[Shape], bits: int) -> tuple[Shape | None, bool]:
     a, amount = operands[0], operands[1].constant
     if amount is None or not 0 <= amount < bits:
         return None, False
-    non_negative = a.low is not None and a.low >= 0
-    low, high = (0, a.high >> amount) if non_negative and a.high is not None else (None, None)
-    if not non_negative and operation.instruction.types[0][0] == "s" and a.low is not None and a.high is not None:
+    arithmetic = operation.instruction.types[0][0] == "s"
+    low = high = None
+    if a.low is not None and a.high is not None and (a.low >= 0 or arithmetic):
         low, high = a.low >> amount, a.high >> amount
-    if not non_negative and operation.instruction.types[0][0] != "s" and amount:
+    elif not arithmetic and amount:
         low, high = 0, (1 << bits - amount) - 1
-    if a.uniform:
-        return _ranged(ZERO, low, high, max(1, a.multiple >> amount) if a.multiple < 1 << 62 else 1, bits), False
-    assert a.offsets is not None
-    if non_negative and a.multiple >= 1 << amount:  # lane 0 has no low bits to carry
+    if a.low is not None and a.low >= 0 and a.multiple >= 1 << amount and a.offsets is not None:
+        # the leaders have no low bits to carry
         offsets = tuple(offset >> amount for offset in a.offsets)
-        return _ranged(offsets, low, high, max(1, a.multiple >> amount), bits), False
-    return Shape(None, low, high), False
+        return _fit(Shape(offsets, a.groups, low, high, max(1, a.multiple >> amount)), bits), False
+    return Shape(None, 1, low, high), False
 
 
 def _div_rem(operation: Operation, operands: list[Shape], bits: int) -> tuple[Shape | None, bool]:
@@ -495,37 +533,31 @@ def _div_rem(operation: Operation, operands: list[Shape], bits: int) -> tuple[Sh
         return None, False
     divide = operation.instruction.opcode == "div"
     low, high = (a.low // divisor, a.high // divisor) if divide else (0, min(a.high, divisor - 1))
-    if a.uniform:
-        return _ranged(ZERO, low, high, 1, bits), False
-    assert a.offsets is not None
-    if a.multiple >= 1 << 62 or (a.multiple % divisor == 0):  # lane 0 is a multiple of the divisor
+    if a.offsets is not None and (a.multiple >= 1 << 63 or a.multiple % divisor == 0):  # so are the leaders' values
         offsets = tuple((offset // divisor) if divide else (offset % divisor) for offset in a.offsets)
-        return _ranged(offsets, low, high, 1, bits), False
-    return Shape(None, low, high), False
+        return _fit(Shape(offsets, a.groups, low, high), bits), False
+    return Shape(None, 1, low, high), False
 
 
 def _min_max(operation: Operation, operands: list[Shape], bits: int) -> tuple[Shape | None, bool]:
     a, b = operands
-    f = min if operation.instruction.opcode == "min" else max
-    if None in (a.low, a.high, b.low, b.high):
+    if a.low is None or a.high is None or b.low is None or b.high is None:
         return None, False
-    if operation.instruction.types[0][0] == "u" and (a.low < 0 or b.low < 0):  # type: ignore[operator]
+    if operation.instruction.types[0][0] == "u" and (a.low < 0 or b.low < 0):
         return None, False
-    offsets = ZERO if a.uniform and b.uniform else None
-    return Shape(offsets, f(a.low, b.low), f(a.high, b.high)), False  # type: ignore[type-var]
+    pick = min if operation.instruction.opcode == "min" else max
+    return Shape(None, 1, pick(a.low, b.low), pick(a.high, b.high)), False
 
 
 def _select(operation: Operation, operands: list[Shape], bits: int) -> tuple[Shape | None, bool]:
     a, b, condition = operands
-    if not condition.uniform:
-        return None, False
-    return _join(a, b), False
+    return (_join(a, b), False) if condition.uniform else (None, False)
 
 
 _LINEAR: dict[str, Handler] = {
     "mov": _move, "add": _add, "sub": _sub, "neg": _neg, "mul": _mul, "mad": _mad, "shl": _shl, "convert": _convert,
 }  # fmt: skip
 _OTHER: dict[str, Handler] = {
-    "and": _and, "or": _or, "xor": _xor, "shr": _shr, "div": _div_rem, "rem": _div_rem, "min": _min_max,
+    "and": _and, "or": _or, "xor": _bits, "shr": _shr, "div": _div_rem, "rem": _div_rem, "min": _min_max,
     "max": _min_max, "selp": _select,
 }  # fmt: skip

@@ -41,12 +41,14 @@ from .memory import (
     load_known,
     load_unknown,
     masked_store,
+    pick,
+    pick_many,
     splat,
     store_known,
     store_unknown,
 )
 from .ptx import TYPE_BYTES
-from .shapes import LANES, ZERO, Offsets, Shape, Shapes, special_shape
+from .shapes import LANES, MOST_GROUPS, ZERO, Offsets, Shape, Shapes, special_operands, special_shape
 
 INTS = ir.VectorType(I32, WARP)
 MASK = ir.VectorType(I1, WARP)
@@ -123,10 +125,11 @@ def _can_go_on(block: Block) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Addresses of one access: lane 0's as a scalar with known offsets, or a vector."""
+    """Addresses of one access: those of the leaders with known offsets from them, or one for every lane."""
 
     base: ir.Value | None
     offsets: Offsets | None
+    groups: int
     vector: ir.Value | None
 
 
@@ -145,6 +148,7 @@ class Code:
         self.b = ir.IRBuilder(self.function.append_basic_block("entry"))
         self.wide = Emitter(self.b, WARP, features=host_features())
         self.narrow = self.wide.at(1)
+        self.emitters = {1: self.narrow, WARP: self.wide, **{n: self.wide.at(n) for n in (2, 4, MOST_GROUPS)}}
         self.block_state = self.field(PTR, at.WARP_BLOCK)
         self.shared_base = self.load_from(self.block_state, I64, at.BLOCK_SHARED)
         self.local_base = self.field(I64, at.WARP_LOCAL)
@@ -199,19 +203,23 @@ class Code:
 
     def scalar(self, operand: Operand | None, kind: str) -> ir.Value:
         """Lane 0's value as PTX type `kind`."""
+        return self.leaders(operand, kind, 1)
+
+    def leaders(self, operand: Operand | None, kind: str, groups: int) -> ir.Value:
+        """The values of the first lanes of `groups` groups as PTX type `kind`."""
+        e = self.emitters[groups]
         if isinstance(operand, Register):
-            return self.narrow.coerce(self.read_scalar(operand.name), kind)
-        return self.narrow.coerce(self.literal(operand, kind), kind)
+            return e.coerce(self.read(operand.name, groups), kind)
+        if isinstance(operand, SpecialRegister):
+            shape = special_shape(operand.name, self.shapes.block)
+            if groups > 1 and not shape.uniform:
+                every = pick(self.b, self.special_vector(operand.name), range(0, WARP, WARP // groups))
+                return e.coerce(every, kind)
+        return e.splat(self.narrow.coerce(self.literal(operand, kind), kind))
 
     def vector(self, operand: Operand | None, kind: str) -> ir.Value:
         """All lanes' values as PTX type `kind`."""
-        if isinstance(operand, Register):
-            return self.wide.coerce(self.read_vector(operand.name), kind)
-        if isinstance(operand, SpecialRegister):
-            shape = special_shape(operand.name, self.shapes.block)
-            if not shape.uniform:
-                return self.wide.coerce(self.special_vector(operand.name), kind)
-        return self.wide.splat(self.narrow.coerce(self.literal(operand, kind), kind))
+        return self.leaders(operand, kind, WARP)
 
     def literal(self, operand: Operand | None, kind: str) -> ir.Value:
         if isinstance(operand, Immediate):
@@ -297,10 +305,8 @@ class Code:
             return ir.Constant(INTS, [v - (1 << 32) if v >> 31 else v for v in values])
         return splat(self.b, self.special_scalar(name), WARP)
 
-    def read_scalar(self, name: str) -> ir.Value:
-        raise NotImplementedError
-
-    def read_vector(self, name: str) -> ir.Value:
+    def read(self, name: str, groups: int) -> ir.Value:
+        """A register's values in the first lanes of `groups` groups; 1 gives a scalar."""
         raise NotImplementedError
 
     def write(self, name: str, value: ir.Value, kind: str) -> None:
@@ -309,11 +315,25 @@ class Code:
 
     def as_register(self, value: ir.Value, kind: str, name: str) -> ir.Value:
         """A value of PTX type `kind` as the register's own type: narrower integers are extended by their sign."""
-        e = self.wide if isinstance(value.type, ir.VectorType) else self.narrow
+        e = self.emitter_of(value)
         own = self.type_of(name)
         if size_of(kind) < size_of(own) and isinstance(e.element_of(value), ir.IntType) and is_signed(kind):
             value = e.resize(value, size_of(own), signed=True)
         return e.coerce(value, own)
+
+    def emitter_of(self, value: ir.Value) -> Emitter:
+        return self.emitters[value.type.count if isinstance(value.type, ir.VectorType) else 1]
+
+    def resized(self, value: ir.Value, groups: int) -> ir.Value:
+        """A value for some number of groups as one for `groups`: repeated, or only the leaders' kept."""
+        have = self.emitter_of(value).lanes
+        if have == groups:
+            return value
+        if have == 1:
+            return self.emitters[groups].splat(value)
+        if groups == 1:
+            return self.b.extract_element(value, I32(0))
+        return pick_many(self.b, value, [k * have // groups for k in range(groups)])
 
     # --- addresses
 
@@ -321,46 +341,52 @@ class Code:
         """The operand's shape where it may be relied on, else None."""
         raise NotImplementedError
 
+    def groups_of(self, name: str) -> int:
+        """How many leaders' values a register is kept as; WARP for a value per lane."""
+        raise NotImplementedError
+
     def place(self, address: Operand, space: str) -> _Place:
         assert isinstance(address, Address)
         base, offset = address.base, address.offset
         if isinstance(base, Symbol):
             here = self.symbol(Symbol(base.name, offset))
-            return self._in_space(_Place(here, ZERO, None), space)
+            return self._in_space(_Place(here, ZERO, 1, None), space)
         if isinstance(base, Immediate):
-            return self._in_space(_Place(I64(int(base.value) + offset), ZERO, None), space)
+            return self._in_space(_Place(I64(int(base.value) + offset), ZERO, 1, None), space)
         kind = "b64" if size_of(self.type_of(base.name)) == 64 else "b32"
         shape = self.shape_of(base)
         if shape and shape.offsets is not None:
-            value = self.scalar(base, kind)
+            e = self.emitters[shape.groups]
+            value = self.leaders(base, kind, shape.groups)
             if offset:
-                value = self.b.add(value, self.narrow.const(kind, offset))
-            return self._in_space(_Place(self.narrow.resize(value, 64, signed=False), shape.offsets, None), space)
+                value = self.b.add(value, e.const(kind, offset))
+            place = _Place(e.resize(value, 64, signed=False), shape.offsets, shape.groups, None)
+            return self._in_space(place, space)
         value = self.vector(base, kind)
         if offset:
             value = self.b.add(value, self.wide.const(kind, offset))
-        return self._in_space(_Place(None, None, self.wide.resize(value, 64, signed=False)), space)
+        return self._in_space(_Place(None, None, 1, self.wide.resize(value, 64, signed=False)), space)
 
     def _in_space(self, place: _Place, space: str) -> _Place:
         if space not in ("shared", "local"):
             return place
         start = self.shared_base if space == "shared" else self.local_base
         stride = self.layout.local_bytes if space == "local" else 0
-        if place.base is not None and place.offsets is not None:
+        if place.base is not None and place.offsets is not None and not (stride and place.groups > 1):
             offsets = place.offsets
             if stride:
                 offsets = tuple(offset + lane * stride for lane, offset in enumerate(offsets))
-            return _Place(self.b.add(place.base, start), offsets, None)
-        vector = self.b.add(place.vector, splat(self.b, start, WARP))
+            return _Place(self.b.add(place.base, self.emitters[place.groups].splat(start)), offsets, place.groups, None)
+        vector = self.b.add(self.addresses(place), splat(self.b, start, WARP))
         if stride:
             vector = self.b.add(vector, ir.Constant(ADDRESSES, [lane * stride for lane in range(WARP)]))
-        return _Place(None, None, vector)
+        return _Place(None, None, 1, vector)
 
     def addresses(self, place: _Place) -> ir.Value:
         """A place as <32 x i64>."""
         if place.vector is not None:
             return place.vector
-        vector = splat(self.b, place.base, WARP)
+        vector = self.resized(place.base, WARP)
         return (
             vector if place.offsets == ZERO else self.b.add(vector, ir.Constant(ADDRESSES, list(place.offsets or ZERO)))
         )
@@ -389,8 +415,8 @@ class Code:
         destination_kinds, source_kinds = row.signature(instruction)
         flat = [each for operand in instruction.operands for each in flatten(operand)]
         targets, sources = flat[: len(destination_kinds)], flat[len(destination_kinds) :]
-        scalar = self.can_be_scalar(operation)
-        emitter = self.narrow if scalar else self.wide
+        groups = self.groups_for(operation)
+        emitter = self.emitters[groups]
         emitter.mask = self.mask
         arguments = []
         for source, kind in zip(sources, source_kinds, strict=True):
@@ -398,9 +424,9 @@ class Code:
                 arguments.append(self.addresses(self.place(source, self.space_of(instruction))))
                 self.accessed(operation, arguments[-1], kind)
             else:
-                arguments.append(self.scalar(source, kind) if scalar else self.vector(source, kind))
+                arguments.append(self.leaders(source, kind, groups))
         if row.carry_in:
-            arguments.append(self.scalar(Register(CARRY), "pred") if scalar else self.vector(Register(CARRY), "pred"))
+            arguments.append(self.leaders(Register(CARRY), "pred", groups))
         result = row.emit(emitter, instruction, arguments)
         results = () if result is None else result if isinstance(result, tuple) else (result,)
         names = [target.name if isinstance(target, Register) else None for target in targets]
@@ -412,7 +438,8 @@ class Code:
             if name is not None:
                 self.write(name, value, kind)
 
-    def can_be_scalar(self, operation: Operation) -> bool:
+    def groups_for(self, operation: Operation) -> int:
+        """For how many leaders to compute a rule; WARP for every lane."""
         raise NotImplementedError
 
     def space_of(self, instruction: Instruction) -> str:
@@ -438,18 +465,18 @@ class Code:
         if access.volatile:
             self.memory_fence()
         if place.base is not None and place.offsets is not None and self.everyone():
-            values = load_known(self.b, place.base, place.offsets, size, count)
+            values = load_known(self.b, place.base, place.offsets, place.groups, size, count)
         else:
             values = load_unknown(self.b, self.observed(operation, place), self.mask, size, count)
         if access.volatile:
             self.memory_fence()
         if kind == "b128":
-            e = self.wide if isinstance(values[0].type, ir.VectorType) else self.narrow
+            e = self.emitter_of(values[0])
             low, high = (e.resize(value, 128, signed=False) for value in values)
             values = [self.b.or_(low, self.b.shl(high, e.const("b128", 64)))]
         for target, value in zip(targets, values, strict=True):
             if isinstance(target, Register):
-                e = self.wide if isinstance(value.type, ir.VectorType) else self.narrow
+                e = self.emitter_of(value)
                 self.write(target.name, e.bitcast(value, e.type_of(kind)), kind)
 
     def store(self, operation: Operation) -> None:
@@ -462,7 +489,7 @@ class Code:
         if access.volatile:
             self.memory_fence()
         if place.base is not None and place.offsets is not None and self.everyone():
-            if place.offsets == ZERO:
+            if place.offsets == ZERO and place.groups == 1:
                 values = [self.last_lane(source, kind) for source in sources]
             else:
                 values = [
@@ -471,7 +498,7 @@ class Code:
             base, offsets = place.base, place.offsets
             if kind == "b128":
                 values, size = self.halves(values), 8
-            store_known(self.b, base, offsets, values, size)
+            store_known(self.b, base, offsets, place.groups, values, size)
         else:
             values = [
                 self.wide.bitcast(self.vector(source, kind), self.wide.shape(integer(size))) for source in sources
@@ -493,7 +520,7 @@ class Code:
 
     def halves(self, values: list[ir.Value]) -> list[ir.Value]:
         (value,) = values
-        e = self.wide if isinstance(value.type, ir.VectorType) else self.narrow
+        e = self.emitter_of(value)
         return [e.resize(value, 64, signed=False), e.resize(self.b.lshr(value, e.const("b128", 64)), 64, signed=False)]
 
     def observed(self, operation: Operation, place: _Place) -> ir.Value:
@@ -513,16 +540,16 @@ class Code:
         to, origin = self.place(target, "shared"), self.place(source, "global")
         rest = instruction.operands[3:]
         known = self.everyone() and to.offsets is not None and origin.offsets is not None and not rest
-        if known:
+        if known and to.groups == origin.groups == 1:
             assert to.base is not None and to.offsets and origin.base is not None and origin.offsets
-            values = load_known(self.b, origin.base, origin.offsets, element, count)
+            values = load_known(self.b, origin.base, origin.offsets, 1, element, count)
             if to.offsets != ZERO:
                 values = [v if isinstance(v.type, ir.VectorType) else splat(self.b, v, WARP) for v in values]
             else:
                 values = [
                     self.b.extract_element(v, I32(WARP - 1)) if isinstance(v.type, ir.VectorType) else v for v in values
                 ]
-            store_known(self.b, to.base, to.offsets, values, element)
+            store_known(self.b, to.base, to.offsets, 1, values, element)
             return
         sources = self.addresses(origin)
         self.accessed(operation, sources, "global")
@@ -543,25 +570,17 @@ class Code:
         target, source = operation.instruction.operands
         assert isinstance(target, Register)
         kind = operation.instruction.types[0]
-        shape = self.shape_of(target)
-        if shape and shape.offsets is not None:
-            self.write(target.name, self.scalar(source, kind), kind)
-        else:
-            self.write(target.name, self.vector(source, kind), kind)
+        self.write(target.name, self.leaders(source, kind, self.groups_of(target.name)), kind)
 
     def convert_address(self, operation: Operation) -> None:
         instruction = operation.instruction
         target, source = instruction.operands
         assert isinstance(target, Register)
-        shape = self.shape_of(target)
-        scalar = shape is not None and shape.offsets is not None
+        groups = self.groups_of(target.name)
         local = "local" in instruction.modifiers
         kind = instruction.types[0]
-        if isinstance(source, Symbol):
-            value = self.symbol(source) if scalar else splat(self.b, self.symbol(source), WARP)
-        else:
-            value = self.scalar(source, kind) if scalar else self.vector(source, kind)
-        e = self.narrow if scalar else self.wide
+        value = self.leaders(source, kind, groups)
+        e = self.emitters[groups]
         value = e.resize(value, 64, signed=False)
         start: ir.Value | None = None
         if local:
@@ -693,14 +712,13 @@ class _Converged(Code):
     def __init__(self, job: Job) -> None:
         super().__init__(job, "converged")
         self.guard: ir.Value | None = None  # i1 if uniform, <32 x i1> if not
-        self.scalars: dict[str, ir.Value] = {}  # of the current block
-        self.vectors: dict[str, ir.Value] = {}
+        self.values: dict[tuple[str, int], ir.Value] = {}  # register and groups -> value, in the current block
         self.mask = all_lanes()
 
     def build(self) -> ir.Module:
         blocks = self.program.blocks
         self.homes = {
-            name: self.b.alloca(element_type(kind) if self.is_scalar(name) else self.wide.type_of(kind))
+            name: self.b.alloca(self.emitters[self.groups_of(name)].type_of(kind))
             for name, kind in (*self.program.registers.items(), (CARRY, "pred"))
         }
         for name in blocks[0].live_in:  # never written on some path
@@ -718,9 +736,7 @@ class _Converged(Code):
         for k, place in points:
             self.go_on_in(place)
             for name in sorted(blocks[k].live_in):
-                self.b.store(
-                    self.load_scalar_slot(name) if self.is_scalar(name) else self.load_slot(name), self.homes[name]
-                )
+                self.restore(name)
             self.b.branch(self.places[k])
         self.go_on_in(entry)
         choice = self.b.switch(self.field(I32, at.WARP_RESUME), self.places[0])
@@ -729,7 +745,7 @@ class _Converged(Code):
         for block in blocks:
             self.block = block
             self.go_on_in(self.places[block.index])
-            self.scalars, self.vectors = {}, {}
+            self.values = {}
             for operation in block.operations:
                 self.operation = operation
                 self.one(operation)
@@ -752,8 +768,9 @@ class _Converged(Code):
 
     # --- registers
 
-    def is_scalar(self, name: str) -> bool:
-        return self.shapes.registers[name].offsets is not None
+    def groups_of(self, name: str) -> int:
+        shape = self.shapes.registers[name]
+        return WARP if shape.offsets is None else shape.groups
 
     def shape_of(self, operand: Operand | None) -> Shape | None:
         return self.shapes.of(operand)
@@ -761,73 +778,70 @@ class _Converged(Code):
     def everyone(self) -> bool:
         return self.guard is None
 
-    def can_be_scalar(self, operation: Operation) -> bool:
+    def groups_for(self, operation: Operation) -> int:
         if operation.row is None or operation.row.warp_wide:
-            return False
+            return WARP
         if self.guard is not None and isinstance(self.guard.type, ir.VectorType):
-            return False
-        registers = self.shapes.registers
-        return all(self.is_scalar(name) for name in operation.writes) or all(
-            registers[name].uniform for name in operation.reads
-        )
+            return WARP
+        groups = max((self.groups_of(name) for name in operation.writes), default=WARP)
+        if groups < WARP:
+            return groups
+        shapes = [self.shapes.registers[name] for name in operation.reads]
+        shapes += special_operands(operation, self.shapes.block)
+        return max((shape.even or WARP for shape in shapes), default=1)
 
-    def read_scalar(self, name: str) -> ir.Value:
-        known = self.shapes.registers[name].constant
-        kind = self.type_of(name)
-        if known is not None and isinstance(element_type(kind), ir.IntType):
-            return self.narrow.const(kind, known)
-        if name not in self.scalars:
-            if self.is_scalar(name):
-                self.scalars[name] = self.b.load(self.homes[name])
-            else:
-                self.scalars[name] = self.b.extract_element(self.read_vector(name), I32(0))
-        return self.scalars[name]
+    def read(self, name: str, groups: int) -> ir.Value:
+        key = (name, groups)
+        if key not in self.values:
+            self.values[key] = self._read(name, groups)
+        return self.values[key]
 
-    def read_vector(self, name: str) -> ir.Value:
-        if name not in self.vectors:
-            shape = self.shapes.registers[name]
-            if shape.offsets is None:
-                value = self.b.load(self.homes[name])
-            else:
-                value = self.wide.splat(self.read_scalar(name))
-                if not shape.uniform:
-                    offsets = ir.Constant(value.type, list(shape.offsets))
-                    value = self.b.add(value, offsets)
-            self.vectors[name] = value
-        return self.vectors[name]
+    def _read(self, name: str, groups: int) -> ir.Value:
+        shape, kind = self.shapes.registers[name], self.type_of(name)
+        e = self.emitters[groups]
+        if shape.constant is not None and isinstance(element_type(kind), ir.IntType):
+            return e.const(kind, shape.constant)
+        own = self.groups_of(name)
+        if own == groups:
+            return self.b.load(self.homes[name])
+        value = self.resized(self.read(name, own), groups)
+        if shape.offsets is None or groups <= own or shape.offsets == ZERO:
+            return value
+        offsets = shape.offsets[:: WARP // groups]
+        return self.b.add(value, ir.Constant(value.type, list(offsets))) if any(offsets) else value
 
     def write(self, name: str, value: ir.Value, kind: str) -> None:
-        is_vector = isinstance(value.type, ir.VectorType)
-        scalar = self.is_scalar(name)
-        if scalar and is_vector:
-            value, is_vector = self.b.extract_element(value, I32(0)), False
-        value = self.as_register(value, kind, name)
-        if not scalar and not is_vector:
-            value = self.wide.splat(value)
+        groups = self.groups_of(name)
+        value = self.resized(self.as_register(value, kind, name), groups)
         if self.guard is not None:
-            if scalar:
-                condition = self.guard
-                if isinstance(condition.type, ir.VectorType):
-                    condition = self.b.extract_element(condition, I32(0))
-                value = self.b.select(condition, value, self.b.load(self.homes[name]))
-            else:
-                value = self.b.select(self.mask, value, self.read_vector(name))
-        self.scalars.pop(name, None)
-        self.vectors.pop(name, None)
-        (self.scalars if scalar else self.vectors)[name] = value
+            condition = self.guard
+            if isinstance(condition.type, ir.VectorType):
+                condition = self.resized(condition, groups)
+            value = self.b.select(condition, value, self.read(name, groups))
+        for key in [key for key in self.values if key[0] == name]:
+            del self.values[key]
+        self.values[name, groups] = value
         self.b.store(value, self.homes[name])
 
-    def load_scalar_slot(self, name: str) -> ir.Value:
-        if self.type_of(name) == "pred":
-            return self.b.trunc(self.b.load(self.slot(name), typ=I32, align=4), I1)
-        return self.b.load(self.slot(name), typ=element_type(self.type_of(name)), align=8)
-
-    def store_scalar_slot(self, name: str) -> None:
-        value = self.read_scalar(name)
-        if self.type_of(name) == "pred":
-            self.b.store(self.b.zext(value, I32), self.slot(name), align=4)
+    def restore(self, name: str) -> None:
+        """Reads a register back from its slot, where lane 0's or every lane's value is."""
+        groups = self.groups_of(name)
+        if groups > 1:
+            value = self.resized(self.load_slot(name), groups)
+        elif self.type_of(name) == "pred":
+            value = self.b.trunc(self.b.load(self.slot(name), typ=I32, align=4), I1)
         else:
-            self.b.store(value, self.slot(name), align=8)
+            value = self.b.load(self.slot(name), typ=element_type(self.type_of(name)), align=8)
+        self.b.store(value, self.homes[name])
+
+    def keep(self, name: str) -> None:
+        """Writes a register to its slot, for `restore`."""
+        if self.groups_of(name) > 1:
+            self.store_slot(name, self.read(name, WARP))
+        elif self.type_of(name) == "pred":
+            self.b.store(self.b.zext(self.read(name, 1), I32), self.slot(name), align=4)
+        else:
+            self.b.store(self.read(name, 1), self.slot(name), align=8)
 
     # --- leaving
 
@@ -839,33 +853,37 @@ class _Converged(Code):
         wrong: ir.Value | None = None
         for operand in instruction.operands[1:3]:
             shape = self.shapes.of(operand, bits)
-            if shape.offsets is None or shape.uniform:
+            if shape.offsets is None or shape.offsets == ZERO:
                 continue
-            base = self.scalar(operand, kind)
+            e = self.emitters[shape.groups]
+            base = self.leaders(operand, kind, shape.groups)
             compare = self.b.icmp_signed if by_sign else self.b.icmp_unsigned
             high = ((1 << (bits - 1)) if by_sign else (1 << bits)) - 1
             low = -(1 << (bits - 1)) if by_sign else 0
             above, below = max(0, *shape.offsets), min(0, *shape.offsets)
             for test in (
-                compare(">", base, self.narrow.const(kind, high - above)) if above else None,
-                compare("<", base, self.narrow.const(kind, low - below)) if below else None,
+                compare(">", base, e.const(kind, high - above)) if above else None,
+                compare("<", base, e.const(kind, low - below)) if below else None,
             ):
                 if test is not None:
+                    if shape.groups > 1:
+                        some = self.b.bitcast(test, ir.IntType(shape.groups))
+                        test = self.b.icmp_unsigned("!=", some, ir.Constant(some.type, 0))
                     wrong = test if wrong is None else self.b.or_(wrong, test)
         if wrong is None:
             return
         leave, stay = self.new_block("wraps"), self.new_block("does_not_wrap")
         self.b.cbranch(wrong, leave, stay)
         self.go_on_in(leave)
-        kept = dict(self.scalars), dict(self.vectors)
+        kept = dict(self.values)
         self.leave([self.block.index], ir.Constant(INTS, [self.block.index] * WARP), at.DIVERGED)
-        self.scalars, self.vectors = kept
+        self.values = kept
         self.go_on_in(stay)
 
     def leave(self, targets: Iterable[int], next_blocks: ir.Value, status: int) -> None:
         """Stores everything that is live in `targets` as vectors, each lane's next block, and returns."""
         for name in sorted(set().union(*(self.program.blocks[k].live_in for k in targets))):
-            self.store_slot(name, self.read_vector(name))
+            self.store_slot(name, self.read(name, WARP))
         self.b.store(next_blocks, self.pointer_to(self.warp, at.WARP_NEXT), align=64)
         self.b.store(self.b.load(self.budget), self.pointer_to(self.warp, at.WARP_BUDGET))
         self.give(status)
@@ -895,7 +913,7 @@ class _Converged(Code):
         if target > source:
             return self.places[target]
         here = self.b.block
-        kept = dict(self.scalars), dict(self.vectors)
+        kept = dict(self.values)
         edge, empty, leave = (self.new_block(f"{name}{source}_{target}") for name in ("back", "tick", "yield"))
         self.go_on_in(edge)
         spins = (source, target) in self.spin_edges
@@ -909,9 +927,9 @@ class _Converged(Code):
         self.b.store(self.field(I32, at.WARP_BUDGET), self.budget)
         self.b.cbranch(self.b.icmp_unsigned("!=", answer, I32(0)), leave, self.places[target])
         self.go_on_in(leave)
-        self.scalars, self.vectors = {}, {}
+        self.values = {}
         self.leave([target], ir.Constant(INTS, [target] * WARP), at.YIELDED)
-        self.scalars, self.vectors = kept
+        self.values = kept
         self.go_on_in(here)
         return edge
 
@@ -992,10 +1010,7 @@ class _Converged(Code):
     def suspend(self, following: int, status: int) -> None:
         """Returns, to go on converged at `following`."""
         for name in sorted(self.program.blocks[following].live_in):
-            if self.is_scalar(name):
-                self.store_scalar_slot(name)
-            else:
-                self.store_slot(name, self.read_vector(name))
+            self.keep(name)
         self.set_field(I32(following + 1), at.WARP_RESUME)
         self.b.store(self.b.load(self.budget), self.pointer_to(self.warp, at.WARP_BUDGET))
         self.give(status)
@@ -1123,15 +1138,14 @@ class _Diverged(Code):
             if shape.offsets is None:
                 continue
             if self.type_of(name) == "pred":
-                bits = b.load(self.slot(name), typ=I32, align=4)
-                uniform = b.or_(b.icmp_unsigned("==", bits, I32(0)), b.icmp_unsigned("==", bits, I32(-1)))
-                same = splat(b, uniform, WARP)
+                value = self.load_slot(name)
+                same = b.not_(b.xor(value, self.resized(self.resized(value, shape.groups), WARP)))
             else:
                 width = size_of(self.type_of(name))
                 kind = f"b{width}"
                 value = self.wide.coerce(self.load_slot(name), kind)
-                lead = splat(b, b.extract_element(value, I32(0)), WARP)
-                if not shape.uniform:
+                lead = self.resized(self.resized(value, shape.groups), WARP)
+                if shape.offsets != ZERO:
                     lead = b.add(lead, ir.Constant(value.type, list(shape.offsets)))
                 same = b.icmp_unsigned("==", value, lead)
             fits = same if fits is None else b.and_(fits, same)
@@ -1168,17 +1182,17 @@ class _Diverged(Code):
     def everyone(self) -> bool:
         return False
 
-    def can_be_scalar(self, operation: Operation) -> bool:
-        return False
+    def groups_of(self, name: str) -> int:
+        return WARP
 
-    def read_scalar(self, name: str) -> ir.Value:
-        return self.b.extract_element(self.read_vector(name), I32(0))
+    def groups_for(self, operation: Operation) -> int:
+        return WARP
 
-    def read_vector(self, name: str) -> ir.Value:
+    def read(self, name: str, groups: int) -> ir.Value:
         values = self.lanes.values
         if name not in values:
             values[name] = self.load_slot(name)
-        return values[name]
+        return self.resized(values[name], groups)
 
     def write(self, name: str, value: ir.Value, kind: str) -> None:
         if not isinstance(value.type, ir.VectorType):
@@ -1187,7 +1201,7 @@ class _Diverged(Code):
         if self.mask is not self.block_mask:
             known = name in self.lanes.values or name in self.layout.slots
             if known:
-                value = self.b.select(self.mask, value, self.read_vector(name))
+                value = self.b.select(self.mask, value, self.read(name, WARP))
         self.lanes.values[name] = value
         self.lanes.dirty.add(name)
 
