@@ -157,7 +157,7 @@ class _Candidate:
         elif error is not None and effects.verdict == "passed":
             effects.verdict, effects.reason = "crashed", _in_words(error, self._job.entry)
         tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
-        outputs = self._outputs(result, tensors, effects) if error is None and refusal is None else []
+        outputs = self._outputs(result, tensors, effects) if effects.verdict == "passed" else []
         effects.findings += _changed_state(state)
         return self._reply(request, effects, outputs, tensors)
 

@@ -159,7 +159,7 @@ class EmulatorBackend:
             return runtime.load(
                 Path(job.artifact),
                 None if job.ptx is None else Path(job.ptx),
-                "the candidate",
+                "candidate.ptx",
                 registers=job.registers,
                 object_cache=Path(job.object_cache),
             )
@@ -191,6 +191,8 @@ class EmulatorBackend:
             first = faults[0]
             effects.verdict = _VERDICTS.get(first.kind, "crashed")
             effects.reason = f"kernel {_short(first.kernel)}: {first.text}" if first.kernel else first.text
+            if first.kind == "emulator":
+                effects.reason = f"the emulator itself failed: {effects.reason}"
         launches = runtime.launches()
         effects.launches = [
             LaunchMessage(

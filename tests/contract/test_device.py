@@ -106,9 +106,13 @@ def test_one_session_takes_many_calls_and_is_restarted_after_a_crash(
 @pytest.mark.parametrize(
     ("what", "outcome", "reason"),
     [
-        (SPIN, Outcome.TIMED_OUT, r"^kernel spin: ran past the time limit at .*device\.cu:1[5-8]|candidate.*:1[5-8]"),
-        (TRAP, Outcome.CRASHED, r"^kernel give_up: executed trap at .*:20"),
-        (HALF_A_BARRIER, Outcome.TIMED_OUT, r"^kernel half_a_barrier: "),
+        (
+            SPIN,
+            Outcome.TIMED_OUT,
+            r"^kernel spin: ran past the time limit at candidate\.ptx:\d+:\d+ \(line 1[5-8] of the \.cu file\)",
+        ),
+        (TRAP, Outcome.CRASHED, r"^kernel give_up: executed trap at candidate\.ptx:\d+:\d+ \(line 20 of"),
+        (HALF_A_BARRIER, Outcome.TIMED_OUT, r"^kernel half_a_barrier: .* at candidate\.ptx:\d+:\d+ \(line 2"),
         (CHECK_FAILS, Outcome.CRASHED, r"^raised RuntimeError: x must have three rows, has 4"),
         (EXIT, Outcome.CRASHED, r"^exited with status 0 before it returned"),
         (ABORT, Outcome.CRASHED, r"^killed by SIGABRT"),
