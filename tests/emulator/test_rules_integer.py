@@ -207,6 +207,38 @@ for table in (0x00, 0xFF, 0x80, 0x96, 0xCA, 0xE8, 0x1B, 0x3C, 0xF8, 0x6A):
     rule(f"lop3.b32 r r r r #{table}", "u32 u32 u32", "u32", lop3(table))
 
 
+def video(operation: str, count: int, kinds: tuple[str, str, str], modifier: str) -> Python:
+    """vop4 and vop2 on whole words."""
+    size = 32 // count
+    part = f"{kinds[0][0]}{size}"
+
+    def word(a: int, b: int, c: int) -> int:
+        parts = [
+            {"add": x + y, "sub": x - y, "absdiff": abs(x - y), "min": min(x, y), "max": max(x, y)}[operation]
+            for x, y in zip(bytes_of(a, size, kinds[1]), bytes_of(b, size, kinds[2]), strict=True)
+        ]
+        if modifier == ".add":
+            return c + sum(parts)
+        parts = [clamp(each, part) if modifier == ".sat" else each for each in parts]
+        return sum(unsigned(each, size) << size * k for k, each in enumerate(parts))
+
+    return word
+
+
+for operation, count, kinds, modifier in itertools.product(
+    ("add", "sub", "absdiff", "min", "max"),
+    (2, 4),
+    (("u32", "u32", "u32"), ("s32", "s32", "s32"), ("s32", "u32", "s32")),
+    ("", ".sat", ".add"),
+):
+    rule(
+        f"v{operation}{count}{modifier}.{'.'.join(kinds)}",
+        f"{kinds[1]} {kinds[2]} {kinds[0]}",
+        kinds[0],
+        video(operation, count, kinds, modifier),
+    )
+
+
 def prmt(a: int, b: int, control: int) -> int:
     pool = (b << 32 | a).to_bytes(8, "little")
     result = 0
