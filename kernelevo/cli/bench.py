@@ -1,15 +1,25 @@
-"""`kernelevo bench build|emulator|archive`: ratios measured in one run, with the machine named."""
+"""`kernelevo bench build|emulator|evaluate|archive`: ratios measured in one run, with the machine named."""
 
 from __future__ import annotations
 
 import os
 import platform
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from kernelevo.cli.show import console, rows
-from kernelevo.config import read_settings
+from kernelevo.config import Settings, read_settings
+from kernelevo.errors import UsageError, WorkerError
+from kernelevo.records import Candidate, Task
 
 group = typer.Typer(help="Measures this machine: every number is of this run.", no_args_is_help=True)
 
@@ -38,3 +48,76 @@ def archive() -> None:
     console.print(machine())
     cells = [[row.name, f"{row.small_ms:.2f}", f"{row.large_ms:.2f}"] for row in bench_archive()]
     console.print(rows("", ["what", "ms at 1,000", "ms at 100,000"], cells, right=[1, 2]))
+
+
+@group.command()
+def evaluate(
+    task: Annotated[str, typer.Argument(help="a task's name")] = "rmsnorm",
+    candidates: Annotated[int, typer.Option(min=1, help="different ones, for verdicts per minute")] = 12,
+) -> None:
+    """Seconds of `kernelevo evaluate` for a new source and again, and full verdicts per minute inside one process."""
+    from kernelevo.tasks import load_task
+
+    console.print(machine())
+    settings = read_settings()
+    loaded = load_task(task, root=settings.tasks)
+    if loaded.seed_source is None:
+        raise UsageError(f"task {task} has no seed kernel to evaluate", next_step="name another task")
+    mark = secrets.token_hex(8)  # makes sources that no cache has seen
+    with tempfile.TemporaryDirectory(prefix="kernelevo-bench-") as folder:
+        kernel = Path(folder) / "kernel.cu"
+        kernel.write_text(f"{loaded.seed_source}// {mark}\n")
+        cells = [
+            [f"kernelevo evaluate {task}, {what}", f"{command_seconds(task, kernel):.2f} s"]
+            for what in ("new source", "same source again")
+        ]
+    sources = [f"{loaded.seed_source}// {mark} {number}\n" for number in range(candidates)]
+    rate = verdicts_per_minute(loaded, sources, settings)
+    cells.append([f"full verdicts per minute, {settings.parallel} at a time", f"{rate:.1f}"])
+    console.print(rows("", ["what", "this run"], cells, right=[1]))
+
+
+def command_seconds(task: str, kernel: Path) -> float:
+    """Wall-clock seconds of the command, from the start of its process. Raises WorkerError when it does not pass."""
+    command = [sys.executable, "-c", "from kernelevo.cli import main; main()", "evaluate", task, str(kernel)]
+    started = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise WorkerError(f"the benchmark's kernel did not pass: {done.stdout}{done.stderr}")
+    return time.monotonic() - started
+
+
+def verdicts_per_minute(task: Task, sources: Sequence[str], settings: Settings) -> float:
+    """Of builds, verdicts and times of different sources, `settings.parallel` at a time, on one device."""
+    from kernelevo.evaluate import evaluate as evaluate_candidate
+    from kernelevo.evaluate import load_device
+
+    candidates = [Candidate(source=source, entry=task.entry) for source in sources]
+    with load_device("emulator", settings) as device, ThreadPoolExecutor(settings.parallel) as pool:
+        started = time.monotonic()
+        done = list(pool.map(lambda c: evaluate_candidate(task, c, device=device, settings=settings), candidates))
+        minutes = (time.monotonic() - started) / 60
+    if not all(evaluation.passed for evaluation in done):
+        raise WorkerError(f"the benchmark's kernels did not all pass: {[evaluation.status for evaluation in done]}")
+    return len(done) / minutes
+
+
+@group.command()
+def emulator(threads: Annotated[int, typer.Option(min=1, help="of this CPU")] = 1) -> None:
+    """The emulator's speed on kernels of its own, and how long it takes to translate them, cold and cached."""
+    from kernelevo.emulator.bench import bench
+    from kernelevo.toolchain import find_toolchain
+
+    console.print(machine())
+    cells = [
+        [
+            speed.name,
+            f"{speed.rate:.1f} {speed.unit}",
+            f"{speed.seconds * 1e3:.2f}",
+            f"{speed.compile_cold_seconds * 1e3:.0f}",
+            f"{speed.compile_cached_seconds * 1e3:.1f}",
+        ]
+        for speed in bench(threads=threads, nvcc=str(find_toolchain().nvcc.path))
+    ]
+    columns = ["kernel", f"rate on {threads} threads", "ms", "compile ms, cold", "from cache"]
+    console.print(rows("", columns, cells, right=[1, 2, 3, 4]))

@@ -11,6 +11,7 @@ from rich.text import Text
 from kernelevo.cli.bench import machine
 from kernelevo.cli.show import console, rows
 from kernelevo.config import read_settings, secrets_present
+from kernelevo.errors import KernelevoError
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +24,7 @@ def doctor() -> None:
     Exit code: 0 when kernels can be built and run on the emulator, 1 otherwise.
     """
     settings = read_settings()
-    lines = [*toolchain_lines(), *emulator_lines(), gpu_line(), *sandbox_lines(), *key_lines()]
+    lines = [*toolchain_lines(), *emulator_lines(), gpu_line(), *key_lines()]
     console.print(f"{machine()}\ncache {settings.cache}\narchive {settings.archive}\n")
     marks = {True: Text("ok", style="green"), None: Text("-", style="yellow"), False: Text("missing", style="red")}
     console.print(
@@ -47,7 +48,7 @@ def toolchain_lines() -> list[Line]:
 
 
 def emulator_lines() -> list[Line]:
-    """LLVM, the vector width that emulated warps run at, and whether the emulator starts."""
+    """LLVM and the vector width that emulated warps run at; whether the emulator starts, and how workers are held."""
     import llvmlite.binding as llvm
 
     from kernelevo.devices.emulator import EmulatorDevice
@@ -56,9 +57,24 @@ def emulator_lines() -> list[Line]:
     width = next((name for name in ("avx512f", "avx2", "neon", "sse4.2") if features.get(name)), "none")
     version = ".".join(map(str, llvm.llvm_version_info))
     lines: list[Line] = [(True, "LLVM", f"{version}, {llvm.get_host_cpu_name()}, vectors: {width}")]
-    problem = EmulatorDevice().unavailable()
-    lines.append((problem is None, "emulator", problem or "usable: candidates run on this machine's CPU"))
-    return lines
+    device = EmulatorDevice()
+    try:
+        if problem := device.unavailable():
+            return [*lines, (False, "emulator", problem)]
+        isolation = device.isolation
+    except KernelevoError as error:
+        return [*lines, (False, "emulator", str(error).replace("\n", ";"))]
+    finally:
+        device.close()
+    return [
+        *lines,
+        (True, "emulator", "starts; candidates run on this machine's CPU"),
+        (
+            True,
+            "sandbox",
+            f"{isolation}, resource limits, no privileges, scrubbed environment; no Landlock or seccomp yet",
+        ),
+    ]
 
 
 def gpu_line() -> Line:
@@ -69,12 +85,6 @@ def gpu_line() -> Line:
         if answer.returncode == 0 and answer.stdout.strip():
             return None, "GPU", f"{answer.stdout.strip()}: seen, but --device cuda is not part of this version"
     return None, "GPU", "none found: times are PREDICTED on the emulator"
-
-
-def sandbox_lines() -> list[Line]:
-    from kernelevo.devices.confinement import protections
-
-    return [(True if held else None, f"sandbox: {name}", words) for name, held, words in protections()]
 
 
 def key_lines() -> list[Line]:

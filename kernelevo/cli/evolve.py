@@ -13,7 +13,8 @@ from rich.text import Text
 
 from kernelevo.cli.show import console, diff, duration, lineage_tree, rows, score, status
 from kernelevo.config import read_settings
-from kernelevo.records import Evaluation, Operator, Task
+from kernelevo.evolve import Event, Step
+from kernelevo.records import Evaluation, Rewrite, Task
 
 
 def register(app: typer.Typer) -> None:
@@ -100,6 +101,7 @@ class Progress:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.cells: dict[int, list[str | Text]] = {}
+        self.rewrites: dict[str, int] = {}  # of each candidate seen, how many it has
         self.best: float | None = None
         self.live = Live(console=console, refresh_per_second=8) if console.is_terminal else None
 
@@ -116,15 +118,12 @@ class Progress:
         if self.live:
             self.live.stop()
 
-    def watch(self, event: object) -> None:
-        from kernelevo.evolve import Event, Step
-
-        assert isinstance(event, Event)
+    def watch(self, event: Event) -> None:
         job = event.job
         parents = " + ".join(job.parents) or "-"
         candidate = event.candidate.id if event.candidate else "-"
         reached: str | Text = event.step.value
-        time, best = "", ""
+        time, best = "-", "-"
         if event.step is Step.TOLD and event.evaluation:
             new = score(event.evaluation)
             if new is not None and (self.best is None or new < self.best):
@@ -134,17 +133,22 @@ class Progress:
             best = duration(self.best)
         elif event.text:
             reached = event.text
-        what: str = job.operator.value
-        if event.candidate and event.candidate.rewrites and job.operator is not Operator.SEED:
-            what = f"{job.operator.value}: {event.candidate.rewrites[-1].name}"
+        what = ", ".join([job.operator.value, *(rewrite.name for rewrite in self.made(event))])
         self.cells[job.iteration] = [str(job.iteration), what, parents, candidate, reached, time, best]
         if self.live:
             self.live.update(self.table())
         elif event.step is Step.TOLD or (event.step is Step.PROPOSED and event.candidate is None):
             console.print(
-                f"{job.iteration:>9} {what:<10} {parents:<38} {candidate:<19} {reached}, {time or '-'}, {best or '-'}",
-                markup=False,
+                f"{job.iteration:>9}  {candidate}: {what} <- {parents}: {reached}, {time}, {best}", markup=False
             )
+
+    def made(self, event: Event) -> tuple[Rewrite, ...]:
+        """The rewrites of this proposal: those that its first parent lacks."""
+        if event.candidate is None:
+            return ()
+        self.rewrites[event.candidate.id] = len(event.candidate.rewrites)
+        before = self.rewrites.get(event.job.parents[0], 0) if event.job.parents else 0
+        return event.candidate.rewrites[before:]
 
     def table(self) -> Table:
         cells = [self.cells[key] for key in sorted(self.cells)]

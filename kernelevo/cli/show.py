@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from kernelevo.records import Candidate, Evaluation, Outcome, Timing, TimingKind
 if TYPE_CHECKING:
     from kernelevo.archive import Ancestry
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())  # lines of a file or pipe stay whole
 
 STYLES = {
     Outcome.PASSED.value: "green",

@@ -241,9 +241,8 @@ def in_words(
         "atomics": "atomics on the same address",
         "latency": "latency of dependent steps",
     }
-    facts = [
-        f"{names.get(binding, binding.replace('pipe_', '') + ' arithmetic')} binds ({term / total:.0%} of the time)"
-    ]
+    name = names.get(binding, binding.replace("pipe_", "") + " arithmetic")
+    facts = [f"bound by {name} ({term / total:.0%} of the time)"]
     sectors = counters["global_sectors"]
     if sectors:
         used = counters["global_bytes"] / (sectors * SECTOR_BYTES)

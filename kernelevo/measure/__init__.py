@@ -17,7 +17,7 @@ import torch
 from kernelevo.devices import Device, Launch, Session
 from kernelevo.records import Build, Case, CaseTiming, Outcome, Purpose, Task, Timing, TimingKind
 
-SAMPLE_BLOCKS = 24  # of each launch that are counted; the others are taken to be like them
+SAMPLE_BLOCKS = 12  # of each launch that are counted; the others are taken to be like them
 
 
 def measure(task: Task, build: Build, device: Device, *, timeout_seconds: float, memory_bytes: int) -> Timing | str:

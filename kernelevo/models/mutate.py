@@ -59,6 +59,7 @@ class Mutate:
             model=self.name,
             text=draft.source,
             rewrites=tuple(draft.done),
+            cost_usd=0.0,
             seconds=self._clock() - started,
             finish_reason="stop" if draft.done else "nothing left to rewrite",
         )
