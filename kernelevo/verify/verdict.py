@@ -50,6 +50,9 @@ FATAL = {
     "wrong device": Outcome.WRONG,
     "not a tensor": Outcome.WRONG,
     "requires grad": Outcome.WRONG,
+    "out of bounds": Outcome.WRONG,  # it wrote beside a tensor
+    "bad launch": Outcome.WRONG,  # the device refused a launch, and the candidate did not look
+    "unjoined stream": Outcome.WRONG,  # the output may be used before it is finished
 }
 
 

@@ -25,6 +25,7 @@ TWINS = [
     ("ignores_weight", "layernorm", "wrong", "wrong value: output 0 ["),
     ("writes_nothing", "softmax", "wrong", "output 0 not written: nothing wrote to it"),
     ("wrong_shape", "cross_entropy", "wrong", "wrong shape: output 0 is [1], expected []"),
+    ("writes_beside", "gelu", "wrong", "out of bounds: "),
     ("mutates_input", "gelu", "cheating", "input 0 changed at [0, 0]: was "),
     ("returns_input", "gelu", "cheating", "aliases input: output 0 shares memory with tensor input 0"),
     ("launches_nothing", "softmax", "cheating", "output 0 not written: nothing wrote to it"),

@@ -261,6 +261,9 @@ def test_a_crash_on_the_repeat_says_that_memory_was_to_blame(judge):
         ("global state changed", "cheating"),
         ("wrong device", "wrong"),
         ("requires grad", "wrong"),
+        ("out of bounds", "wrong"),
+        ("bad launch", "wrong"),
+        ("unjoined stream", "wrong"),
         ("something of no consequence", "passed"),
     ],
 )
