@@ -73,7 +73,7 @@ def evolve(
     task: Task,
     archive: Archive,
     *,
-    models: Sequence[str] = ("mutate",),
+    models: Sequence[str | Model] = ("mutate",),
     device: str | Device = "emulator",
     strategy: str = "islands",
     generations: int = 4,
@@ -85,7 +85,7 @@ def evolve(
 ) -> Evolution:
     """Evolves kernels for a task and records everything in the archive.
 
-    models: names like "mutate"; iterations take them in turn.
+    models: names like "mutate", or objects; iterations take them in turn.
     generations, population: after the task's seed kernel, generations x population proposals are made.
     resume: id of a run to go on with; its own settings then replace those given here.
     watch: called in this thread at every step.
@@ -95,13 +95,15 @@ def evolve(
     """
     started = time.monotonic()
     settings = settings or read_settings()
+    given = {model.name: model for model in models if not isinstance(model, str)}
+    names = [model if isinstance(model, str) else model.name for model in models]
     if resume is None:
-        run = new_run(task, models, device, strategy, generations, population, seed)
+        run = new_run(task, names, device, strategy, generations, population, seed)
     else:
         run = archive.get_run(resume)
         check_resumable(run, task)
     chooser = load_strategy(run.strategy)
-    proposers = {name: load_model(name) for name in run.models}
+    proposers = {name: given.get(name) or load_model(name) for name in run.models}
     with load_device(device if not isinstance(device, str) else run.device, settings) as opened:
         if resume is None:
             archive.create_run(run, task)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kernelevo.errors import UsageError
-from kernelevo.records import Operator, Scored
+from kernelevo.records import Operator, Outcome, Scored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class Islands:
         island = iteration % self.islands
         timed = ranked(scored)
         if not timed:
-            return without_a_correct_candidate(scored, island)
+            return without_a_time(scored, island)
         native = [s for s in timed if s.island in (island, None)]
         pool = timed if not native or rng.random() < self.migration else native
         first = pool[0] if rng.random() < self.greed else sample_parent(pool, rng)
@@ -101,7 +101,7 @@ class BestOfN:
     def choose(self, scored: Sequence[Scored], *, iteration: int, generation: int, rng: random.Random) -> Choice:
         correct = [s for s in scored if s.score_ns is not None]
         if not correct:
-            return without_a_correct_candidate(scored, None)
+            return without_a_time(scored, None)
         return Choice(operator=Operator.OPTIMIZE, parents=(correct[0].candidate,), island=None)
 
 
@@ -113,12 +113,15 @@ class RandomParent:
     def choose(self, scored: Sequence[Scored], *, iteration: int, generation: int, rng: random.Random) -> Choice:
         correct = [s for s in scored if s.score_ns is not None]
         if not correct:
-            return without_a_correct_candidate(scored, None)
+            return without_a_time(scored, None)
         return Choice(operator=Operator.OPTIMIZE, parents=(rng.choice(correct).candidate,), island=None)
 
 
-def without_a_correct_candidate(scored: Sequence[Scored], island: int | None) -> Choice:
-    """Repair the latest failure, or translate the reference when there is nothing to repair."""
+def without_a_time(scored: Sequence[Scored], island: int | None) -> Choice:
+    """Go on from the latest correct candidate, else repair the latest failure, else translate the reference."""
+    correct = [s for s in scored if s.status == Outcome.PASSED.value]
+    if correct:
+        return Choice(operator=Operator.OPTIMIZE, parents=(correct[-1].candidate,), island=island)
     if scored:
         return Choice(operator=Operator.REPAIR, parents=(scored[-1].candidate,), island=island)
     return Choice(operator=Operator.TRANSLATE, parents=(), island=island)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -75,6 +76,12 @@ def test_without_a_correct_candidate_the_latest_failure_is_repaired(name: str) -
     assert (choice.operator, choice.parents) == (Operator.REPAIR, ("c-1",))
     nothing = load_strategy(name).choose([], iteration=0, generation=1, rng=random.Random(0))
     assert (nothing.operator, nothing.parents) == (Operator.TRANSLATE, ())
+
+
+def test_a_correct_candidate_without_a_time_is_better_than_a_repair() -> None:
+    untimed = replace(scored(0, 1.0), score_ns=None)
+    choice = Islands().choose([untimed, scored(1, None)], iteration=2, generation=1, rng=random.Random(0))
+    assert (choice.operator, choice.parents) == (Operator.OPTIMIZE, ("c-0",))
 
 
 def test_islands_choose_native_parents_and_cross_with_any() -> None:
