@@ -19,6 +19,10 @@ install: $(STAMP)
 # torch first: csrc/ is compiled against it, so the package itself is built without isolation.
 # nvcc comes from NVIDIA's wheels when the machine has none that is new enough.
 $(STAMP): pyproject.toml constraints.txt setup.py $(shell find csrc -type f)
+	@command -v g++ >/dev/null || { echo "g++ is missing; next: apt install g++"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "venv is missing; next: apt install python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import os, sysconfig; open(os.path.join(sysconfig.get_path("include"), "Python.h"))' 2>/dev/null \
+		|| { echo "Python.h is missing; next: apt install python3-dev"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools wheel pybind11 numpy ninja torch==2.13.0
 	extras=test; $(BIN)/python kernelevo/toolchain.py --has-nvcc || extras=test,nvcc; \
