@@ -157,7 +157,8 @@ class _Candidate:
         elif error is not None and effects.verdict == "passed":
             effects.verdict, effects.reason = "crashed", _in_words(error, self._job.entry)
         tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
-        outputs = self._outputs(result, tensors, effects) if effects.verdict == "passed" else []
+        counted = request.sample_blocks is not None  # then outputs mean nothing, and nothing but events goes back
+        outputs = self._outputs(result, tensors, effects) if effects.verdict == "passed" and not counted else []
         effects.findings += _changed_state(state)
         return self._reply(request, effects, outputs, tensors)
 
@@ -214,7 +215,7 @@ class _Candidate:
     def _reply(
         self, request: CallRequest, effects: Effects, outputs: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]
     ) -> list[memoryview]:
-        if effects.verdict != "passed":
+        if effects.verdict != "passed" or request.sample_blocks is not None:
             outputs, inputs = [], []  # of no interest, and perhaps not to be had
         after = iter(inputs)
         reply = CallReply(

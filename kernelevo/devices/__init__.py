@@ -73,8 +73,8 @@ class Session(Protocol):
 
         inputs: CPU tensors (moved to the device) and Python scalars, positional.
         poison: byte that fresh device memory is filled with.
-        sample_blocks: count events, running at most this many blocks of each launch (the outputs then mean
-            nothing); None runs everything and counts nothing.
+        sample_blocks: count events, running at most this many blocks of each launch (outputs, which would mean
+            nothing, and inputs then do not come back); None runs everything and counts nothing.
         """
 
     def close(self) -> None:

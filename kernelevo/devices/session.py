@@ -317,7 +317,8 @@ class _Worker:
         reader = FrameReader(kind, limit_bytes=limit_bytes)
         unsent = [piece for piece in pieces if len(piece)]
         poll = select.poll()
-        poll.register(self._channel, select.POLLIN | (select.POLLOUT if unsent else 0))
+        sending = bool(unsent)
+        poll.register(self._channel, select.POLLIN | (select.POLLOUT if sending else 0))
         poll.register(self._output, select.POLLIN)
         if not self._gone:
             poll.register(self._status, select.POLLIN)
@@ -335,7 +336,8 @@ class _Worker:
                         poll.unregister(self._status)
                 elif not self._transfer(unsent, reader, event):
                     raise _EndedError(self._why_ended())
-                elif not unsent:
+                elif sending and not unsent:
+                    sending = False
                     poll.modify(self._channel, select.POLLIN)
         self._drain()
         return reader
@@ -455,7 +457,7 @@ def _reply_to(request: CallRequest, headers: Mapping[int, TensorHeader], reader:
         before = headers.get(index)
         if after is not None and (before is None or (after.dtype, after.shape) != (before.dtype, before.shape)):
             raise FrameError(f"input {index} came back as something else")
-        if after is None and before is not None and reply.outcome == "passed":
+        if after is None and before is not None and reply.outcome == "passed" and request.sample_blocks is None:
             raise FrameError(f"input {index} did not come back")
     return reply
 

@@ -256,7 +256,15 @@ class FrameReader:
             self.complete = True
 
     def _expect(self, part: str, size: int) -> None:
-        self._part, self._buffer, self._filled = part, memoryview(bytearray(size)), 0
+        # A bytearray would be filled with zeros first, which for large tensors costs as much as receiving them.
+        buffer = bytearray(size) if part == "header" else _uninitialised(size)
+        self._part, self._buffer, self._filled = part, memoryview(buffer), 0
+
+
+def _uninitialised(size: int) -> memoryview:
+    import numpy
+
+    return memoryview(numpy.empty(size, dtype=numpy.uint8))  # type: ignore[arg-type]
 
 
 def _dense_bytes(tensor: torch.Tensor) -> memoryview:
