@@ -179,7 +179,9 @@ class _Judgement:
         """The call again from other poison. Equal bits, or within the rule both times."""
         poison = f"on a second call, from memory filled with 0x{REPEAT_POISON:02X} bytes"
         if not self.returned_right(again):
-            self.reason = f"{self.reason}; {poison}: it depends on uninitialised memory, or on the order of its threads"
+            if self.outcome in (Outcome.WRONG, Outcome.CRASHED):
+                why = "it depends on uninitialised memory, or on the order of its threads"
+                self.reason = f"{self.reason}; {poison}: {why}"
             return
         for number, (one, two) in enumerate(zip(first.outputs, again.outputs, strict=True)):
             differs = ~_equal_bits(one, two)

@@ -254,6 +254,17 @@ def test_a_crash_on_the_repeat_says_that_memory_was_to_blame(judge):
     assert "it depends on uninitialised memory" in verdict.reason
 
 
+def test_a_timeout_on_the_repeat_is_a_timeout_and_no_more(judge):
+    def slow_on_other_poison(memory, x):
+        if float(memory.empty((1,))) > 0:
+            raise TimeoutError("did not return within 10 s")
+        return gelu(memory, x)
+
+    verdict = judge(slow_on_other_poison)
+    assert verdict.outcome is Outcome.TIMED_OUT
+    assert verdict.reason.startswith("did not return within 10 s (case ")
+
+
 @pytest.mark.parametrize(
     "kind, outcome",
     [
