@@ -25,6 +25,7 @@ from pathlib import Path
 
 MINIMUM_NVCC = (12, 8)
 MINIMUM_CLANG = 16
+TOOLKITS = Path("/usr/local")  # where NVIDIA's installers put toolkits
 GET_NVCC = 'pip install "kernelevo[nvcc]", or install the CUDA toolkit >= 12.8 and set CUDA_HOME'
 GET_GXX = "apt install g++"
 GET_CLANG = "apt install clang lld (version 16 or newer: clang-19 lld-19 on Debian 12)"
@@ -168,7 +169,7 @@ def _nvcc_places() -> Iterator[Path]:
     if on_path:
         yield Path(on_path)
     homes = [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    homes += sorted(Path("/usr/local").glob("cuda*"), key=_version_in_name, reverse=True)
+    homes += sorted(TOOLKITS.glob("cuda*"), key=_version_in_name, reverse=True)
     homes += [wheel for folder in sys.path if folder for wheel in sorted(Path(folder).glob("nvidia/cu[0-9]*"))]
     for home in homes:
         nvcc = home / "bin" / "nvcc"

@@ -29,7 +29,7 @@ from kernelevo.build.diagnostics import SOURCE_NAME
 from kernelevo.build.passes import Step
 from kernelevo.build.read import read
 from kernelevo.build.resources import read_resources
-from kernelevo.build.split import Split, SplitError, split
+from kernelevo.build.split import Split, SplitError, split, unchanged
 from kernelevo.build.symbols import entries, exported_kernels
 from kernelevo.errors import ToolchainError
 from kernelevo.records import Build, BuildMethod, Candidate, Diagnostic, digest
@@ -40,7 +40,9 @@ __all__ = ["MODULE", "build", "warm"]
 MODULE = passes.MODULE
 SPLIT_SECONDS = 120.0
 STANDARD_SECONDS = 300.0
-LINE = f'#line 1 "{SOURCE_NAME}"\n'.encode()
+HOST_LINE = f'#line 1 "{SOURCE_NAME}"\n'.encode()
+# Absolute, or nvcc would put the folder of the build in front of it, and the PTX would never be the same twice.
+DEVICE_LINE = f'#line 1 "/{SOURCE_NAME}"\n'.encode()
 
 
 def build(
@@ -143,8 +145,8 @@ def _split(source: str, target: str, toolchain: Toolchain, headers: passes.Heade
         if device and not any(_names_torch(error) for error in device):
             return outcome(diagnostics=device)
         return outcome(fallback_reason=reason)
-    (work / SOURCE_NAME).write_bytes(LINE + parts.device.data)
-    (work / "host.cpp").write_bytes(LINE + parts.host.data)
+    (work / SOURCE_NAME).write_bytes(DEVICE_LINE + parts.device.data)
+    (work / "host.cpp").write_bytes(HOST_LINE + parts.host.data)
     steps = passes.steps(toolchain, headers, target, work)
     finished = passes.run_steps(toolchain, steps, work, timeout_seconds=SPLIT_SECONDS)
     said = _read_logs(work, steps, parts)
@@ -211,7 +213,9 @@ def _doubt(source: str, errors: Sequence[Diagnostic], parts: Split, work: Path) 
     if any(error.line in kernel_lines and not _names_torch(error) for error in device):
         return None
     if device and host:
-        if {error.line for error in device} & {error.line for error in host}:
+        # A missing semicolon is found on this line by one compiler and on the next by the other.
+        lines = [error.line for error in host if error.line is not None]
+        if any(error.line is not None and abs(error.line - line) <= 2 for error in device for line in lines):
             return None
         return f"the passes fail at different lines, {device[0].line} and {host[0].line}: {device[0].text}"
     if device:
@@ -240,21 +244,21 @@ def _device_only(
     source: str, target: str, toolchain: Toolchain, headers: passes.Headers, work: Path
 ) -> list[Diagnostic]:
     """Errors of the device pass on the whole source: a plain mistake need not wait for the standard build."""
-    (work / SOURCE_NAME).write_bytes(LINE + source.encode())
+    (work / SOURCE_NAME).write_bytes(DEVICE_LINE + source.encode())
     command = [*passes.device_command(toolchain, headers, target, work), SOURCE_NAME, "-o", "candidate.ptx"]
     finished = processes.run(command, folder=work, timeout_seconds=SPLIT_SECONDS)
     if finished.status is None:
         return [_out_of_time(SPLIT_SECONDS, "device")]
     if finished.status == 0:
         return []
-    return [d for d in words.read_nvcc(finished.output, None, "device") if d.severity == "error"]
+    return [d for d in words.read_nvcc(finished.output, unchanged(source), "device") if d.severity == "error"]
 
 
 # --- standard build -------------------------------------------------------------------------------------------------
 
 
 def _standard(source: str, target: str, toolchain: Toolchain, cache: Path, work: Path, *, reason: str) -> Build:
-    (work / SOURCE_NAME).write_bytes(LINE + source.encode())
+    (work / SOURCE_NAME).write_bytes(DEVICE_LINE + source.encode())
     (work / "kept").mkdir()
     outcome = functools.partial(
         _blank,

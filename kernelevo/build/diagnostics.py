@@ -27,7 +27,7 @@ _CLANG = re.compile(
     r"(?P<severity>fatal error|error|warning|note): (?P<text>.*)"
 )
 _REQUIRED = re.compile(rf"^{re.escape(SOURCE_NAME)}:(\d+):(\d+):   required from")
-_INSTANTIATED = re.compile(rf"at line (\d+) of \"?{re.escape(SOURCE_NAME)}|at line (\d+)$")
+_INSTANTIATED = re.compile(rf"at line (\d+) of \"?/?{re.escape(SOURCE_NAME)}")
 _PTXAS = re.compile(r"^ptxas (?P<file>\S+, line \d+; )?(?P<severity>fatal|error|warning)\s*: (?P<text>.*)")
 _LINKER = re.compile(r"^(?:\S*ld(?:\.lld)?\S*|collect2): (?:error: )?(?P<text>.*)")
 
@@ -45,16 +45,16 @@ def read_nvcc(output: str, text: Text | None, stage: str) -> list[Diagnostic]:
             continue
         message, column, place = match["text"], None, None
         # The message may go on; then come the source line, a caret below it, and where templates were instantiated.
-        for following in lines[index + 1 : index + 40]:
+        for offset, following in enumerate(lines[index + 1 : index + 40], 1):
             if _NVCC.match(following):
                 break
             if re.fullmatch(r" +\^", following):
-                column = len(following) - 2
+                column = _column(lines[index + offset - 1], len(following) - 1, text, int(match["line"]))
             instantiated = _INSTANTIATED.search(following)
-            if instantiated and place is None:
-                place = int(instantiated.group(1) or instantiated.group(2))
+            if instantiated:
+                place = int(instantiated.group(1))  # the last is the outermost: where the candidate began
         number: int | None = int(match["line"])
-        if match["file"] != SOURCE_NAME:
+        if not _is_source(match["file"]):
             message = f"{match['file'].rsplit('/', 1)[-1]}: {message}"
             number, column = place, None
         found.append(
@@ -63,10 +63,27 @@ def read_nvcc(output: str, text: Text | None, stage: str) -> list[Diagnostic]:
     return found
 
 
+def _column(printed: str, caret: int, text: Text | None, number: int) -> int | None:
+    """Column, from 1, of what the caret points at. nvcc prints the line with its macros expanded and tabs as spaces."""
+    if text is None:
+        return None
+    line = text.line(number).replace("\t", " ").rstrip()
+    rest = printed[caret:].rstrip()
+    if rest and line.endswith(rest):
+        return len(line) - len(rest) + 1
+    word = re.match(r"\w+|\W", rest)
+    found = [match.start() for match in re.finditer(rf"(?<!\w){re.escape(word.group())}(?!\w)", line)] if word else []
+    return found[0] + 1 if len(found) == 1 else None
+
+
+def _is_source(file: str) -> bool:
+    return file.removeprefix("/") == SOURCE_NAME
+
+
 def _from_nvcc_line(line: str, match: re.Match[str], text: Text | None, stage: str) -> Diagnostic:
     """A line of the preprocessor, which is gcc's, or of nvcc itself."""
     if "file" in match.groupdict():
-        here = match["file"] == SOURCE_NAME
+        here = _is_source(match["file"])
         severity = "error" if "error" in match["severity"] else match["severity"]
         column = int(match["column"]) if match["column"] and here else None
         return _placed(severity, int(match["line"]) if here else None, column, match["text"], text, stage)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import shlex
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from kernelevo.toolchain import HostCompiler, Toolchain
 MODULE = "kernelevo_candidate"  # the artifact's module name: PyInit_kernelevo_candidate
 INCLUDE = Path(__file__).parent / "include"
 PRECOMPILE_SECONDS = 600
+UNUSED_SECONDS = 7 * 24 * 3600
 
 # What torch.utils.cpp_extension passes to nvcc; real kernels need the first four.
 TORCH_NVCC_FLAGS = (
@@ -100,6 +102,7 @@ def prepare_headers(toolchain: Toolchain, cache: Path) -> Headers:
     complete = folder / "complete"
     headers = Headers(folder=folder)
     if complete.exists():
+        complete.touch()  # when it was last of use
         return headers
     with folders.locked(cache / "host" / f"{folder.name}.lock"):
         if complete.exists():
@@ -123,7 +126,15 @@ def prepare_headers(toolchain: Toolchain, cache: Path) -> Headers:
                 next_step="check that torch's and Python's headers belong together, see `kernelevo doctor`",
             )
         complete.touch()
+        _remove_unused(folder.parent)
     return headers
+
+
+def _remove_unused(root: Path) -> None:
+    """Removes headers that no build has used for a week: each is 100 to 550 MB, and every new torch makes one."""
+    for complete in root.glob("*/complete"):
+        if time.time() - complete.stat().st_mtime > UNUSED_SECONDS:
+            shutil.rmtree(complete.parent, ignore_errors=True)
 
 
 def _headers_key(toolchain: Toolchain) -> str:

@@ -7,6 +7,7 @@ itself into process groups of its own, as ninja's children do: the whole session
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -29,8 +30,10 @@ def run(command: Sequence[str | Path], *, folder: Path, timeout_seconds: float) 
     """Runs a command in `folder`, which also holds its temporary files. Raises OSError when it cannot be started."""
     # Each process of the command is bounded too, in case nobody is left to end it.
     limits = f"ulimit -c 0; ulimit -v {MEMORY_BYTES // 1024}; ulimit -t {int(timeout_seconds) + 5}"
+    setpriv = shutil.which("setpriv")
+    orphaned = [setpriv, "--pdeathsig", "TERM"] if setpriv else []
     process = subprocess.Popen(
-        ["/bin/sh", "-c", f'{limits}; exec "$@"', "sh", *map(str, command)],
+        ["/bin/sh", "-c", f'{limits}; exec "$@"', "sh", *orphaned, *map(str, command)],
         cwd=folder,
         env={**os.environ, "TMPDIR": str(folder), "LC_ALL": "C"},
         stdin=subprocess.DEVNULL,

@@ -66,6 +66,11 @@ class Text:
         self._lines = _line_starts(self.data)
         self._source_lines = _line_starts(source)
 
+    def line(self, number: int) -> str:
+        """One line of the text, from 1; empty when there is no such line."""
+        lines = self.data.splitlines()
+        return lines[number - 1].decode(errors="replace") if 1 <= number <= len(lines) else ""
+
     def place(self, line: int, column: int | None) -> tuple[int, int | None]:
         """(line, column) of the source for a position of this text, from 1. Lines are equal by construction."""
         if column is None or not 1 <= line <= len(self._lines):
@@ -78,6 +83,12 @@ class Text:
         origin = piece.origin + (offset - self._starts[index] if piece.copied else 0)
         row = bisect_right(self._source_lines, origin) - 1
         return row + 1, origin - self._source_lines[row] + 1
+
+
+def unchanged(source: str) -> Text:
+    """A source as a text in which nothing was rewritten."""
+    data = source.encode()
+    return Text(data, [Piece(data, 0, copied=True)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +311,9 @@ class _Reading:
         if not qualifiers:
             return False
         if _is_function(declarator):
+            if declarator is not None and declarator.type == "init_declarator":
+                # What a definition becomes when its body does not parse.
+                raise SplitError("a function that the syntax tree does not hold", self._line(node.start_byte))
             if b"__global__" in qualifiers:
                 self._export(node)
             elif b"__host__" not in qualifiers:

@@ -58,8 +58,6 @@ def built(toolchain: Toolchain, session_cache: Path) -> Callable[[str], Build]:
     def get(source: str) -> Build:
         text = source if "\n" in source else (SAMPLES / f"{source}.cu").read_text()
         candidate = Candidate(source=text, entry="forward")
-        return build(
-            candidate, target="sm_90", toolchain=toolchain, cache=session_cache, method=BuildMethod.SPLIT
-        )
+        return build(candidate, target="sm_90", toolchain=toolchain, cache=session_cache, method=BuildMethod.SPLIT)
 
     return get
