@@ -13,6 +13,7 @@
 #include <mutex>
 #include <vector>
 
+#include "access_fault.h"
 #include "print.h"
 #include "workers.h"
 
@@ -22,6 +23,7 @@ namespace {
 static_assert(offsetof(WarpState, next) == 64 && offsetof(WarpState, barrier_of) == 192);
 static_assert(offsetof(WarpState, tid) == 320 && sizeof(WarpState) == 704);
 static_assert(offsetof(BlockState, ctaid) == 40 && offsetof(BlockState, linear_index) == 72);
+static_assert(offsetof(BlockState, workspace) == 88);
 
 using Clock = std::chrono::steady_clock;
 
@@ -30,6 +32,8 @@ constexpr int kStallRounds = 64;            // rounds in which warps only yield 
 constexpr size_t kResidentBytes = 1 << 28;  // memory of suspended blocks per worker
 
 struct Launch {
+  Launch(const Kernel& k, const LaunchConfig& c, const void* p) : kernel(k), config(c), params(p) {}
+
   const Kernel& kernel;
   const LaunchConfig& config;
   const void* params;
@@ -42,11 +46,13 @@ struct Launch {
   std::atomic<WarpFunction> diverged{nullptr};
   LaunchReport report;
   std::atomic<uint64_t> blocks_run{0};
+  alignas(64) char workspace[64] = {};  // cooperative groups keep the grid's barrier here
 
   bool timed_out() const { return config.time_limit_seconds > 0 && Clock::now() > deadline; }
 };
 
 thread_local Launch* current_launch = nullptr;
+thread_local const WarpState* current_warp = nullptr;  // the last that ran
 
 // Called by converged code after kBudget weighted back edges. Non-zero: leave the converged code and yield.
 int32_t tick(WarpState* warp, int32_t spinning) {
@@ -88,6 +94,7 @@ class ResidentBlock {
     block_.globals = kernel.globals;
     block_.functions = launch.functions.data();
     block_.observer = launch.config.observer;
+    if (launch.config.cooperative) block_.workspace = reinterpret_cast<uint64_t>(launch.workspace);
     for (int k = 0; k < 3; k++) block_.nctaid[k] = launch.config.grid[k];
     block_.dynamic_shared_bytes = launch.config.dynamic_shared_bytes;
     block_.total_shared_bytes = shared_bytes_;
@@ -207,6 +214,7 @@ class ResidentBlock {
   WarpStatus run_warp(uint32_t w) {
     WarpState* warp = frame(w);
     Mode& mode = modes_[w].mode;
+    current_warp = warp;
     for (;;) {
       WarpStatus status;
       if (mode == Mode::kConverged) {
@@ -405,11 +413,25 @@ void work(Launch& launch) {
   current_launch = nullptr;
 }
 
+// As `work`, for kernels that may read and write where there is no memory.
+void work_guarded(Launch& launch) {
+  const AccessFault fault = catch_access_fault([&] { work(launch); });
+  if (!fault.happened) return;
+  std::lock_guard lock(launch.mutex);
+  if (launch.stopped.exchange(true)) return;
+  LaunchReport& report = launch.report;
+  report.status = LaunchStatus::kIllegalAddress;
+  report.site = -1;
+  report.address = fault.address;
+  report.warp = static_cast<uint32_t>(current_warp->index);
+  for (int k = 0; k < 3; k++) report.ctaid[k] = current_warp->block->ctaid[k];
+}
+
 }  // namespace
 
 LaunchReport run_grid(const Kernel& kernel, const LaunchConfig& config, const void* params) {
   static_assert(sizeof(void*) == 8);
-  Launch launch{kernel, config, params, {}, 0, {}, {}, {}, {}, {}, {}, {}};
+  Launch launch(kernel, config, params);
   launch.functions = {reinterpret_cast<void*>(&tick), reinterpret_cast<void*>(&device_printf),
                       reinterpret_cast<void*>(&device_malloc), reinterpret_cast<void*>(&device_free)};
   for (uint32_t k = 0; k < config.hook_count; k++) launch.functions.push_back(config.hooks[k]);
@@ -418,7 +440,7 @@ LaunchReport run_grid(const Kernel& kernel, const LaunchConfig& config, const vo
   launch.deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
                                        std::chrono::duration<double>(config.time_limit_seconds));
   launch.diverged = kernel.diverged;
-  run_on_workers(config.threads, launch.total, [&] { work(launch); });
+  run_on_workers(config.threads, launch.total, [&] { work_guarded(launch); });
   launch.report.blocks_run = launch.blocks_run;
   return launch.report;
 }

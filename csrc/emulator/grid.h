@@ -64,6 +64,7 @@ struct BlockState {
   uint32_t total_shared_bytes;
   uint64_t linear_index;
   uint32_t may_converge;     // 0: stay in `diverged`
+  uint64_t workspace;        // of a cooperative launch: zeros for grid.sync(); %envreg1 and 2
 };
 
 using WarpFunction = int32_t (*)(WarpState*);
@@ -92,6 +93,7 @@ struct LaunchConfig {
   void* const* hooks = nullptr;             // functions that the observed code calls
   uint32_t hook_count = 0;
   void* observer = nullptr;
+  bool cooperative = false;                 // the kernel may call grid.sync()
 };
 
 enum class LaunchStatus : int32_t {
@@ -102,14 +104,16 @@ enum class LaunchStatus : int32_t {
   kBarrierDeadlock = 4,
   kCompileFailed = 5,
   kOutOfMemory = 6,
+  kIllegalAddress = 7,
 };
 
 struct LaunchReport {
   LaunchStatus status = LaunchStatus::kDone;
-  int32_t site = 0;            // index into the compiled kernel's sites
+  int32_t site = 0;            // index into the compiled kernel's sites; -1 when not known
   uint32_t ctaid[3] = {};
   uint32_t warp = 0;
   uint64_t blocks_run = 0;
+  uint64_t address = 0;        // that was illegal
   char message[512] = {};      // of an assertion
 };
 

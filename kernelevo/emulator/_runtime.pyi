@@ -39,6 +39,7 @@ def launch(
     sample_blocks: Sequence[int] | None,
     hooks: Sequence[int],
     observer: int,
+    cooperative: bool,
 ) -> LaunchReport: ...
 
 class Counter:

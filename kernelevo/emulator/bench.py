@@ -1,7 +1,7 @@
 """How fast the emulator is: `bench()` gives numbers for the kernels of bench_kernels.cu.
 
-Needs nvcc. Compiling is timed twice, translated anew and from the disk cache, loading the PTX included. Running is the best
-of several launches; the rates count the useful work of the operation, not what the kernel happens to do.
+Needs nvcc. Compiling is timed twice, translated anew and from the disk cache, loading the PTX included. Running is the
+best of several launches; the rates count the useful work of the operation, not what the kernel happens to do.
 """
 
 from __future__ import annotations

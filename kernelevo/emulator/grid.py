@@ -40,6 +40,7 @@ class LaunchStatus(enum.IntEnum):
     BARRIER_DEADLOCK = 4
     COMPILE_FAILED = 5
     OUT_OF_MEMORY = 6
+    ILLEGAL_ADDRESS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Compiled:
     def __init__(
         self, module: Module, info: KernelInfo, block: tuple[int, int, int], variant: Variant, observer: Observer | None
     ) -> None:
-        from . import _runtime
+        from kernelevo.emulator import _runtime
 
         self.module, self.info, self.block, self.variant, self.observer = module, info, block, variant, observer
         observed = variant is not Variant.FAST
@@ -176,14 +177,15 @@ def launch(
     time_limit_seconds: float = 0,
     hooks: Sequence[int] = (),
     observer: int = 0,
+    cooperative: bool = False,
 ) -> Report:
     """Runs a grid and waits for it.
 
     shared_bytes: dynamic shared memory. params: the packed parameters. threads: of this CPU, None for all it has.
     sample_blocks: linear block numbers to run instead of all (see `sample`). hooks, observer: addresses of the C
-    functions and of the first argument that an Observer's code uses.
+    functions and of the first argument that an Observer's code uses. cooperative: the kernel may call grid.sync().
     """
-    from . import _runtime
+    from kernelevo.emulator import _runtime
 
     if block != kernel.block:
         raise ValueError(f"compiled for blocks of {kernel.block} threads, launched with {block}")
@@ -205,6 +207,7 @@ def launch(
         sample_blocks=list(sample_blocks) if sample_blocks is not None else None,
         hooks=list(hooks),
         observer=observer,
+        cooperative=cooperative,
     )
     status = LaunchStatus(found.status)
     return Report(status, _message(kernel, status, found), found.block, found.warp, found.blocks_run)
@@ -230,6 +233,7 @@ def _message(kernel: Compiled, status: LaunchStatus, found: Any) -> str:
         LaunchStatus.BARRIER_DEADLOCK: "waits for a barrier that not all threads of the block reach",
         LaunchStatus.COMPILE_FAILED: "could not be translated",
         LaunchStatus.OUT_OF_MEMORY: "out of memory",
+        LaunchStatus.ILLEGAL_ADDRESS: "accessed memory that is not there",
     }[status]
     return f"{kernel.where(found.site)}: {what}, block {found.block}, warp {found.warp}"
 

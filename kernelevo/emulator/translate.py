@@ -281,6 +281,9 @@ class Code:
             if base.endswith("_hi"):
                 return self.b.trunc(self.b.lshr(cycles, I64(32)), I32)
             return cycles if base in ("clock64", "globaltimer") else self.b.trunc(cycles, I32)
+        if base in ("envreg1", "envreg2"):  # the halves of an address; cooperative groups read them
+            workspace = self.load_from(self.block_state, I64, at.BLOCK_WORKSPACE)
+            return self.b.trunc(self.b.lshr(workspace, I64(32)) if base == "envreg1" else workspace, I32)
         if base in ("laneid", "smid", "gridid") or base.startswith(
             ("envreg", "cluster_ctaid", "clusterid", "cluster_ctarank")
         ):

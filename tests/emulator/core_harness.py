@@ -64,12 +64,12 @@ class Kernels:
 
     def attempt(
         self, entry: str, grid: object, block: object, *arguments: object, shared: int = 0, threads: int | None = None,
-        seconds: float = 30, sample_blocks: list[int] | None = None,
+        seconds: float = 30, sample_blocks: list[int] | None = None, cooperative: bool = False,
     ) -> Report:  # fmt: skip
         kernel = emulator.compile_kernel(self.module, entry, _triple(block), self.variant)
         return emulator.launch(
             kernel, _triple(grid), _triple(block), shared, pack(*arguments), threads, sample_blocks,
-            time_limit_seconds=seconds,
+            time_limit_seconds=seconds, cooperative=cooperative,
         )  # fmt: skip
 
     def run(self, entry: str, grid: object, block: object, *arguments: object, **options: object) -> None:

@@ -428,3 +428,14 @@ KERNEL long_grid_stride(const float* x, float* y, long long n) {
 
 __device__ __noinline__ int fibonacci(int n) { return n < 2 ? n : fibonacci(n - 1) + fibonacci(n - 2); }
 KERNEL recursive(int* out) { out[threadIdx.x] = fibonacci(threadIdx.x & 7); }
+
+#include <cooperative_groups.h>
+KERNEL grid_sync(const int* x, int* sum, int* out) {
+  auto grid = cooperative_groups::this_grid();
+  for (int round = 0; round < 3; round++) {
+    atomicAdd(sum, x[grid.thread_rank()]);
+    grid.sync();
+    out[round * grid.size() + grid.thread_rank()] = *(volatile int*)sum;
+    grid.sync();
+  }
+}

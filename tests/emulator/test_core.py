@@ -257,6 +257,15 @@ def test_blocks_that_wait_for_each_other_are_all_resident(kernels: Kernels, thre
     assert (out == x.sum()).all()
 
 
+def test_a_cooperative_grid_synchronises(kernels: Kernels) -> None:
+    blocks = 9
+    x, total, out = ints(0, 100, blocks * 96), np.zeros(1, I), np.zeros((3, blocks * 96), I)
+    kernels.run("grid_sync", blocks, 96, x, total, out, cooperative=True)
+    np.testing.assert_array_equal(out, np.array([[1], [2], [3]]) * x.sum() * np.ones_like(out))
+    report = kernels.attempt("grid_sync", blocks, 96, x, total, out)
+    assert report.status is LaunchStatus.TRAPPED
+
+
 def test_a_warp_waits_for_a_flag_that_another_sets(kernels: Kernels) -> None:
     out = np.zeros(32, I)
     kernels.run("warp_flag", 1, 96, out)
