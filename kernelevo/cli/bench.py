@@ -121,3 +121,22 @@ def emulator(threads: Annotated[int, typer.Option(min=1, help="of this CPU")] = 
     ]
     columns = ["kernel", f"rate on {threads} threads", "ms", "compile ms, cold", "from cache"]
     console.print(rows("", columns, cells, right=[1, 2, 3, 4]))
+
+
+@group.command()
+def build() -> None:
+    """Cold builds of one kernel with each host compiler, beside the standard torch build of it (about two minutes)."""
+    from kernelevo.build.bench import bench_build
+    from kernelevo.toolchain import find_toolchain
+
+    console.print(machine())
+    cells = [
+        [
+            row.name,
+            f"{row.seconds:.2f}",
+            f"{row.ratio:.0f}x" if row.ratio else "",
+            f"{row.precompile_seconds:.0f}" if row.precompile_seconds else "",
+        ]
+        for row in bench_build(find_toolchain(), read_settings().cache)
+    ]
+    console.print(rows("", ["build", "seconds", "faster", "precompiling, once"], cells, right=[1, 2, 3]))
