@@ -76,12 +76,22 @@ def _float_to_integer(e: Emitter, i: Instruction, a: ir.Value) -> ir.Value:
     elif "ftz" in i.modifiers:
         a = e.flush(a)
     integral = e.intrinsic(TO_INTEGRAL[_mode(i, tuple(TO_INTEGRAL))], a.type, a)
-    result = e.type_of(to)
-    name = "llvm.fptosi.sat" if is_signed(to) else "llvm.fptoui.sat"
-    value = e.intrinsic(name, result, integral, overloads=(result, a.type))
-    if source == "f64" or size_of(to) == 64:
-        value = e.select(e.is_nan(a), e.const(to, 1 << size_of(to) - 1), value)
-    return value
+    nan = 1 << size_of(to) - 1 if source == "f64" or size_of(to) == 64 else 0
+    return clamped_integer(e, integral, "f64" if source == "f64" else "f32", to, nan)
+
+
+def clamped_integer(e: Emitter, value: ir.Value, kind: str, to: str, nan: int) -> ir.Value:
+    """An integral f32 or f64 as an integer, limited to its range. (LLVM makes scalar code of llvm.fptosi.sat.)"""
+    build = e.builder
+    lowest, highest = _range(to)
+    above = build.fcmp_ordered(">=", value, e.const(kind, float(highest + 1)))
+    below = build.fcmp_ordered("<", value, e.const(kind, float(lowest)))
+    unordered = e.is_nan(value)
+    outside = build.or_(build.or_(above, below), unordered)
+    inside = e.select(outside, e.const(kind, 0.0), value)
+    result = build.fptosi(inside, e.type_of(to)) if is_signed(to) else build.fptoui(inside, e.type_of(to))
+    result = e.select(above, e.const(to, highest), e.select(below, e.const(to, lowest), result))
+    return e.select(unordered, e.const(to, nan), result)
 
 
 # --- floating point to floating point

@@ -17,7 +17,7 @@ from kernelevo.emulator.instruction import Instruction
 from kernelevo.emulator.rules import approximate
 from kernelevo.emulator.rules.convert import relu
 from kernelevo.emulator.rules.floating import minimum_or_maximum
-from kernelevo.emulator.rules.rounding import odd_f32, odd_sum, round_f32, rounded, two_sum
+from kernelevo.emulator.rules.rounding import odd_f32, odd_fma, odd_sum, round_f32, rounded, two_sum
 from kernelevo.emulator.rules.row import Row, Signature, each
 
 Scalar = Callable[..., ir.Value]
@@ -64,6 +64,9 @@ def fma_half(e: Emitter, kind: str, a: ir.Value, b: ir.Value, c: ir.Value) -> ir
     if kind == "f16" and "avx512fp16" in e.features:
         return e.fma(a, b, c)
     a, b, c = (e.to_f32(value, kind) for value in (a, b, c))
+    odd = odd_fma(e, a, b, c)
+    if odd is not None:
+        return round_f32(e, odd, kind)
     if kind == "f16":
         return round_f32(e, odd_sum(e, two_sum(e, e.builder.fmul(a, b), c), "f32"), kind)
     a, b, c = (e.builder.fpext(value, e.type_of("f64")) for value in (a, b, c))

@@ -150,6 +150,15 @@ def odd_f32(e: Emitter, exact: Exact) -> ir.Value:
     return e.bits(e.builder.or_(e.bits(cut, "b32"), sticky), "f32")
 
 
+def odd_fma(e: Emitter, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value | None:
+    """a * b + c of f32 values rounded to odd, where the machine can round in every direction; else None."""
+    if "avx512f" not in e.features or e.lanes % 16:
+        return None
+    cut, down, up = (_avx512(e, "fma", "f32", mode, (a, b, c)) for mode in ("rz", "rm", "rp"))
+    inexact = e.builder.fcmp_ordered("!=", down, up)
+    return e.bits(e.builder.or_(e.bits(cut, "b32"), e.builder.zext(inexact, e.type_of("b32"))), "f32")
+
+
 def odd_sum(e: Emitter, exact: Exact, kind: str) -> ir.Value:
     """high + low rounded to odd, as the f32 or f64 that the two are."""
     high, low = exact
