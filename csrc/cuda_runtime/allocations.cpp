@@ -167,6 +167,38 @@ std::optional<Allocation> find_allocation(const void* pointer) {
   return std::nullopt;
 }
 
+const char* word_for(Origin origin) {
+  switch (origin) {
+    case Origin::kTensor: return "tensor";
+    case Origin::kDevice: return "cudaMalloc";
+    case Origin::kPinned: return "pinned host memory";
+    case Origin::kManaged: return "managed memory";
+    case Origin::kModule: return "module variable";
+  }
+  return "memory";
+}
+
+std::string describe_address(std::uintptr_t address) {
+  constexpr std::uintptr_t kNear = std::uintptr_t{1} << 30;
+  if (address < 4096) return "a null pointer";
+  if (address == UINTPTR_MAX) return "an address that cannot exist";
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  auto above = r.live.upper_bound(address);
+  auto name = [](const Allocation& a) {
+    return std::string("a ") + word_for(a.origin) + " of " + std::to_string(a.size) + " bytes";
+  };
+  if (above != r.live.begin()) {
+    const Allocation& a = std::prev(above)->second.allocation;
+    std::uintptr_t past = address - a.address;
+    if (past < a.size) return "byte " + std::to_string(past) + " of " + name(a);
+    if (past - a.size < kNear) return std::to_string(past - a.size) + " bytes past the end of " + name(a);
+  }
+  if (above != r.live.end() && above->first - address < kNear)
+    return std::to_string(above->first - address) + " bytes before " + name(above->second.allocation);
+  return "no memory of the device";
+}
+
 void adopt(void* pointer, std::size_t size, Origin origin) {
   Registry& r = registry();
   std::lock_guard lock(r.mutex);

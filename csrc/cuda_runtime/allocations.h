@@ -41,6 +41,12 @@ KERNELEVO_API bool release(void* pointer) noexcept;
 // The live allocation that `pointer` points into (its end excluded; the first byte of an empty one included).
 KERNELEVO_API std::optional<Allocation> find_allocation(const void* pointer);
 
+// Where an address lies in words, for messages: "4 bytes past the end of a tensor of 40 bytes", "a null pointer".
+std::string describe_address(std::uintptr_t address);
+
+// What an allocation is called in messages.
+const char* word_for(Origin origin);
+
 // Makes memory that somebody else owns (a module's global variables) known to look-ups, without redzones.
 void adopt(void* pointer, std::size_t size, Origin origin);
 void abandon(void* pointer);

@@ -44,6 +44,7 @@ Failure failure_of(kernelevo::LaunchStatus status) {
     case LaunchStatus::kBarrierDeadlock:
       return {cudaErrorLaunchTimeout, "deadlock", "waits for a barrier that not all threads reach"};
     case LaunchStatus::kCompileFailed: return {cudaErrorLaunchFailure, "emulator", "could not be translated"};
+    case LaunchStatus::kIllegalAddress: return {cudaErrorIllegalAddress, "illegal address", "accessed "};
     case LaunchStatus::kOutOfMemory: return {cudaErrorLaunchFailure, "emulator", "the emulator ran out of memory"};
   }
   return {cudaErrorUnknown, "emulator", "unknown status"};
@@ -108,12 +109,17 @@ std::function<RunReport(const RunRequest&)> run_natively(const py::object& objec
     config.grid[2] = request.grid.z;
     config.dynamic_shared_bytes = static_cast<std::uint32_t>(request.dynamic_shared_bytes);
     config.threads = settings.threads;
+    config.cooperative = request.cooperative;
     config.time_limit_seconds = settings.time_limit_seconds;
     kernelevo::LaunchReport report = run_without_python(*kernel, config, request.parameters);
     Failure failure = failure_of(report.status);
     RunReport result{failure.error, failure.kind, failure.text, report.blocks_run, {}};
     if (failure.error == cudaSuccess) return result;
     if (report.message[0] != '\0') result.text += std::string(": ") + report.message;
+    if (report.status == kernelevo::LaunchStatus::kIllegalAddress) {
+      result.text += describe_address(report.address) + where(report, "");
+      return result;
+    }
     py::gil_scoped_acquire gil;
     try {
       result.text += where(report, kept->attr("where")(report.site).cast<std::string>());
@@ -219,23 +225,12 @@ py::list list_of(const std::vector<Fault>& faults) {
   return result;
 }
 
-const char* word(Origin origin) {
-  switch (origin) {
-    case Origin::kTensor: return "tensor";
-    case Origin::kDevice: return "cudaMalloc";
-    case Origin::kPinned: return "pinned host memory";
-    case Origin::kManaged: return "managed memory";
-    case Origin::kModule: return "module variable";
-  }
-  return "memory";
-}
-
 py::dict dict_of(const Allocation& a) {
   py::dict d;
   d["number"] = a.number;
   d["address"] = a.address;
   d["size"] = a.size;
-  d["origin"] = word(a.origin);
+  d["origin"] = word_for(a.origin);
   return d;
 }
 

@@ -55,7 +55,7 @@ int attribute_value(int attribute, bool& known) {
     case 87: return 2;  // SingleToDoublePrecisionPerfRatio
     case 89: return 1;  // ConcurrentManagedAccess
     case 90: return 1;  // ComputePreemptionSupported
-    case 95: return 0;  // CooperativeLaunch: not emulated
+    case 95: return 1;  // CooperativeLaunch
     case 97: return static_cast<int>(d.shared_per_block_optin);
     case 99: return 1;  // HostRegisterSupported
     case 106: return d.max_blocks_per_multiprocessor;
@@ -140,6 +140,7 @@ KERNELEVO_API cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device)
   p->maxBlocksPerMultiProcessor = d.max_blocks_per_multiprocessor;
   p->reservedSharedMemPerBlock = d.shared_reserved_per_block;
   p->hostRegisterSupported = 1;
+  p->cooperativeLaunch = 1;
   p->hostNumaId = -1;
   return set_error(cudaSuccess);
 }

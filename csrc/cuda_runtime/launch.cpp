@@ -85,6 +85,26 @@ Objection object_to(const Kernel& kernel, const LaunchConfiguration& c) {
   return {};
 }
 
+// Resident blocks per multiprocessor, by the rules of the CUDA occupancy calculator for compute capability 9.0.
+// `shared`: bytes per block, static and dynamic.
+int resident_blocks(const Kernel& kernel, std::uint64_t block_threads, std::size_t shared) {
+  constexpr const DeviceLimits& d = kDevice;
+  if (block_threads == 0 || block_threads > static_cast<std::uint64_t>(d.max_threads_per_block)) return 0;
+  std::uint64_t warps = (block_threads + 31) / 32;
+  std::uint64_t blocks = static_cast<std::uint64_t>(d.max_blocks_per_multiprocessor);
+  blocks = std::min<std::uint64_t>(blocks, d.max_threads_per_multiprocessor / 32 / warps);
+  if (shared > d.shared_per_block_optin) return 0;
+  std::size_t used = (shared + d.shared_reserved_per_block + 127) / 128 * 128;
+  blocks = std::min<std::uint64_t>(blocks, d.shared_per_multiprocessor / used);
+  if (kernel.facts.registers > 0) {
+    std::uint64_t per_warp = (static_cast<std::uint64_t>(kernel.facts.registers) * 32 + 255) / 256 * 256;
+    // Each of the four sub-partitions holds a quarter of the registers and whole warps only.
+    std::uint64_t resident_warps = static_cast<std::uint64_t>(d.registers_per_multiprocessor) / 4 / per_warp * 4;
+    blocks = std::min(blocks, resident_warps / warps);
+  }
+  return static_cast<int>(blocks);
+}
+
 cudaError_t refuse(LaunchRecord record, cudaError_t error, const std::string& text) {
   launch_log().error_unseen(error, record.kernel, text);
   record.error = error;
@@ -165,10 +185,22 @@ cudaError_t launch(Kernel& kernel, const LaunchConfiguration& c, void** argument
   if (Objection objection = object_to_shared(kernel, code->static_shared_bytes, c.dynamic_shared_bytes);
       objection.error != cudaSuccess)
     return refuse(std::move(record), objection.error, objection.text);
+  if (c.cooperative) {
+    std::uint64_t resident = static_cast<std::uint64_t>(
+        resident_blocks(kernel, threads(c.block), code->static_shared_bytes + c.dynamic_shared_bytes));
+    std::uint64_t most = resident * static_cast<std::uint64_t>(kDevice.multiprocessors);
+    if (threads(c.grid) > most)
+      return refuse(std::move(record), cudaErrorCooperativeLaunchTooLarge,
+                    "grid " + shape(c.grid) + " of a cooperative launch; only " + std::to_string(most) +
+                        " of its blocks are resident at once");
+    if (counted.enabled)
+      return refuse_kernel(kernel.entry, c, {cudaErrorUnknown, "unsupported", "cooperative launches are not counted"});
+  }
   auto parameters = copy_parameters(kernel.facts, arguments);
   std::uint64_t number = launch_log().add(std::move(record));
   return set_error(enqueue(c.stream, kernel.entry, [=, name = kernel.entry] {
-    RunRequest request{c.grid, c.block, c.dynamic_shared_bytes, parameters->data(), counted.max_blocks};
+    RunRequest request{c.grid, c.block, c.dynamic_shared_bytes, parameters->data(), counted.max_blocks,
+                       c.cooperative};
     return run(*code, name, request, number);
   }));
 }
@@ -189,26 +221,6 @@ cudaError_t launch_function(const void* function, const LaunchConfiguration& con
 
 // A launch between __cudaPushCallConfiguration and __cudaPopCallConfiguration of one thread.
 thread_local std::vector<LaunchConfiguration> pushed;
-
-// Resident blocks per multiprocessor, by the rules of the CUDA occupancy calculator for compute capability 9.0.
-int resident_blocks(Kernel& kernel, std::uint64_t block_threads, std::size_t dynamic_shared_bytes) {
-  constexpr const DeviceLimits& d = kDevice;
-  if (block_threads == 0 || block_threads > static_cast<std::uint64_t>(d.max_threads_per_block)) return 0;
-  std::uint64_t warps = (block_threads + 31) / 32;
-  std::uint64_t blocks = static_cast<std::uint64_t>(d.max_blocks_per_multiprocessor);
-  blocks = std::min<std::uint64_t>(blocks, d.max_threads_per_multiprocessor / 32 / warps);
-  std::size_t shared = storage_of(kernel).static_shared_bytes + dynamic_shared_bytes;
-  if (shared > d.shared_per_block_optin) return 0;
-  std::size_t used = (shared + d.shared_reserved_per_block + 127) / 128 * 128;
-  blocks = std::min<std::uint64_t>(blocks, d.shared_per_multiprocessor / used);
-  if (kernel.facts.registers > 0) {
-    std::uint64_t per_warp = (static_cast<std::uint64_t>(kernel.facts.registers) * 32 + 255) / 256 * 256;
-    // Each of the four sub-partitions holds a quarter of the registers and whole warps only.
-    std::uint64_t resident_warps = static_cast<std::uint64_t>(d.registers_per_multiprocessor) / 4 / per_warp * 4;
-    blocks = std::min(blocks, resident_warps / warps);
-  }
-  return static_cast<int>(blocks);
-}
 
 template <typename Body>
 cudaError_t with_kernel(const void* function, Body body) {
@@ -244,29 +256,19 @@ KERNELEVO_API cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3
 KERNELEVO_API cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* function,
                                               void** arguments) {
   if (config == nullptr) return set_error(cudaErrorInvalidValue);
+  LaunchConfiguration c{config->gridDim, config->blockDim, config->dynamicSmemBytes, config->stream};
   for (unsigned i = 0; i < config->numAttrs; ++i) {
     const cudaLaunchAttribute& a = config->attrs[i];
-    bool cooperative = a.id == cudaLaunchAttributeCooperative && a.val.cooperative != 0;
-    bool cluster = a.id == cudaLaunchAttributeClusterDimension && threads(a.val.clusterDim) > 1;
-    if (cooperative || cluster)
-      return refuse_kernel("unknown", {config->gridDim, config->blockDim, config->dynamicSmemBytes, config->stream},
-                           {cudaErrorUnknown, "unsupported",
-                            cluster ? "thread block clusters are not emulated" : "cooperative launches are not emulated"});
+    if (a.id == cudaLaunchAttributeCooperative) c.cooperative = a.val.cooperative != 0;
+    if (a.id == cudaLaunchAttributeClusterDimension && threads(a.val.clusterDim) > 1)
+      return refuse_kernel("unknown", c, {cudaErrorUnknown, "unsupported", "thread block clusters are not emulated"});
   }
-  return launch_function(function, {config->gridDim, config->blockDim, config->dynamicSmemBytes, config->stream},
-                         arguments);
+  return launch_function(function, c, arguments);
 }
 
-// Blocks run to their end one after another, so a grid-wide barrier could not be passed.
-KERNELEVO_API cudaError_t cudaLaunchCooperativeKernel(const void* function, dim3 grid, dim3 block, void** /*arguments*/,
+KERNELEVO_API cudaError_t cudaLaunchCooperativeKernel(const void* function, dim3 grid, dim3 block, void** arguments,
                                                       std::size_t shared, cudaStream_t stream) {
-  std::string name = "unknown";
-  try {
-    name = kernel_of_function(function).entry;
-  } catch (const Refusal&) {  // reported below all the same
-  }
-  return refuse_kernel(name, {grid, block, shared, stream},
-                       {cudaErrorUnknown, "unsupported", "cooperative launches are not emulated"});
+  return launch_function(function, {grid, block, shared, stream, true}, arguments);
 }
 
 KERNELEVO_API unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, std::size_t shared, CUstream_st* stream) {
@@ -340,7 +342,8 @@ KERNELEVO_API cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags
                                                                                  unsigned /*flags*/) {
   if (blocks == nullptr || block_size <= 0) return set_error(cudaErrorInvalidValue);
   return with_kernel(function, [&](Kernel& kernel) {
-    *blocks = resident_blocks(kernel, static_cast<std::uint64_t>(block_size), shared);
+    *blocks = resident_blocks(kernel, static_cast<std::uint64_t>(block_size),
+                              storage_of(kernel).static_shared_bytes + shared);
     return cudaSuccess;
   });
 }

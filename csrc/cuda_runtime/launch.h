@@ -13,6 +13,7 @@ struct LaunchConfiguration {
   dim3 block;
   std::size_t dynamic_shared_bytes = 0;
   cudaStream_t stream = nullptr;
+  bool cooperative = false;  // all blocks must be resident at once, since they may wait for each other
 };
 
 // Queues a launch. `arguments`: one pointer per kernel parameter; the values are copied before this returns.

@@ -52,6 +52,7 @@ struct RunRequest {
   std::size_t dynamic_shared_bytes = 0;
   const std::uint8_t* parameters = nullptr;
   std::uint64_t max_blocks = UINT64_MAX;  // run at most this many blocks
+  bool cooperative = false;               // the kernel may wait for the whole grid
 };
 
 // A kernel translated for one block shape.

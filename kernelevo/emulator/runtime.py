@@ -111,6 +111,8 @@ _modules: dict[int, CandidateModule] = {}  # by the module numbers of csrc/cuda_
 def start(*, threads: int | None = None) -> None:
     """Makes device="cuda" real in this process. Again: only sets `threads`.
 
+    Must come before the process's first backward(), at which torch's autograd counts the devices for good.
+
     threads: that run the blocks of a grid; None is all cores. Raises EmulatorError when torch is a CUDA build, or when
     the extensions were not built.
     """

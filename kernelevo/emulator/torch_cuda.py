@@ -1,8 +1,8 @@
 """torch.cuda on a torch without CUDA: gives it the functions of torch._C that only a CUDA build has.
 
 Takes the extensions _runtime and _tensors, already imported; changes torch._C and torch.cuda of this process. Covers
-devices, streams, events, random numbers and memory statistics. Not covered: graphs, memory pools, IPC, NVTX, peer access and
-torch.cuda.cudart(): these raise as on a torch without CUDA.
+devices, streams, events, random numbers, memory statistics. Not covered: graphs, memory pools, IPC, NVTX, peer access,
+cudart(): these raise as on a torch without CUDA.
 """
 
 from __future__ import annotations
