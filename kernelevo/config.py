@@ -7,6 +7,7 @@ This is the only module that reads the environment. Settings are read once and p
 | cache | KERNELEVO_CACHE | folder of built candidates and compiled emulator code |
 | archive | KERNELEVO_ARCHIVE | path of the SQLite archive |
 | tasks | KERNELEVO_TASKS | folder of task folders; by default those that come with kernelevo |
+| host_compiler | KERNELEVO_HOST_COMPILER | compiler of candidates' host code: clang++ or g++ |
 | timeout_seconds | KERNELEVO_TIMEOUT_SECONDS | longest call of a candidate on one case |
 | memory_gib | KERNELEVO_MEMORY_GIB | memory limit of a worker |
 | parallel | KERNELEVO_PARALLEL | candidates evaluated at the same time |
@@ -41,6 +42,7 @@ class Settings(BaseModel):
     cache: Path = Field(default_factory=lambda: Path.home() / ".cache" / "kernelevo")
     archive: Path = Field(default_factory=default_archive)
     tasks: Path | None = None
+    host_compiler: str | None = None
     timeout_seconds: float = Field(default=20.0, gt=0)
     memory_gib: float = Field(default=8.0, gt=0)
     parallel: int = Field(default_factory=lambda: os.cpu_count() or 1, gt=0)
