@@ -194,7 +194,7 @@ def hits_within(counters: Mapping[str, float], sectors: float) -> float:
     """Sector reads that repeat one of the same warp less than `sectors` before, between powers of two linearly."""
     if sectors < 1:
         return 0.0
-    low = 2 ** min(int(math.log2(sectors)), 14)
+    low = 1 << min(int(math.log2(sectors)), 14)
     below, above = counters[f"reuse_within_{low}"], counters[f"reuse_within_{2 * low}"]
     return below + (above - below) * min(sectors / low - 1.0, 1.0)
 
