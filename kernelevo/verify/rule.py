@@ -80,7 +80,10 @@ def compare(output: torch.Tensor, oracle: torch.Tensor, reference: torch.Tensor,
         return Comparison(error=error, error_l2=error_l2, accepted=True, worst=worst, reason=None, wrong=None)
     if error > allowed.error:
         wrong = difference > allowed.error * _scale(oracle, judged & torch.isfinite(rounded), output.dtype)
-        reason = f"{worst}; off by {error:.2g} of the largest value, {allowed.error:.2g} allowed; {_extent(wrong)}"
+        size = f"off by {error:.2g} of the largest value, {allowed.error:.2g} allowed"
+        if not bool(oracle.any()):
+            size = "zeros are expected everywhere"
+        reason = f"{worst}; {size}; {_extent(wrong)}"
     else:
         wrong = difference > 0
         reason = f"{worst}; relative L2 error {error_l2:.2g}, {allowed.error_l2:.2g} allowed; {_extent(wrong)}"

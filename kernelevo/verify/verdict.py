@@ -169,7 +169,7 @@ class _Judgement:
         mask = mask & _holds(output, REPEAT_POISON)
         if bool(mask.all()):
             outcome = Outcome.WRONG if again.launches else Outcome.CHEATING
-            self.fail(outcome, f"output {number} not written: nothing wrote to it")
+            self.fail(outcome, f"output {number} not written: it holds what its memory held before")
         elif bool(mask.any()):
             places = mask.nonzero()
             text = f"output {number} not written at {places[0].tolist()}, {len(places)} of {mask.numel()} elements"

@@ -18,17 +18,24 @@ HERE = Path(__file__).parent
 
 # twin, task, outcome, what the reason says
 TWINS = [
-    ("off_by_one_tail", "gelu", "wrong", "output 0 not written: nothing wrote to it"),
+    ("off_by_one_tail", "gelu", "wrong", "output 0 not written: it holds what its memory held before"),
     ("missing_barrier", "rmsnorm", "wrong", "wrong value: output 0 ["),
     ("wrong_eps", "rmsnorm", "wrong", "wrong value: output 0 ["),
     ("half_accumulation", "linear_relu", "wrong", "wrong value: output 0 ["),
     ("ignores_weight", "layernorm", "wrong", "wrong value: output 0 ["),
-    ("writes_nothing", "softmax", "wrong", "output 0 not written: nothing wrote to it"),
+    ("writes_nothing", "softmax", "wrong", "output 0 not written: it holds what its memory held before"),
     ("wrong_shape", "cross_entropy", "wrong", "wrong shape: output 0 is [1], expected []"),
+    ("vectors_without_tail", "gelu", "wrong", "output 0 not written: it holds what its memory held before"),
+    ("adds_to_fresh_memory", "cross_entropy", "wrong", "output 0 not written: it holds what its memory held before"),
+    ("keeps_its_answer", "gelu", "wrong", "wrong value: output 0 ["),
+    ("knows_the_sizes", "rmsnorm", "wrong", "wrong value: output 0 ["),
+    ("refused_launch", "gelu", "wrong", "bad launch: kernel gelu_kernel: block (2048, 1, 1) is outside"),
+    ("side_stream", "gelu", "wrong", "unjoined stream: nothing waits for gelu_kernel on a side stream"),
+    ("ghost_kernel", "softmax", "cheating", "library call: calls compute operators of PyTorch: at::softmax_int"),
     ("writes_beside", "gelu", "wrong", "out of bounds: "),
     ("mutates_input", "gelu", "cheating", "input 0 changed at [0, 0]: was "),
     ("returns_input", "gelu", "cheating", "aliases input: output 0 shares memory with tensor input 0"),
-    ("launches_nothing", "softmax", "cheating", "output 0 not written: nothing wrote to it"),
+    ("launches_nothing", "softmax", "cheating", "output 0 not written: it holds what its memory held before"),
     ("library_call", "softmax", "cheating", "library call: calls compute operators of PyTorch: at::softmax_int"),
 ]
 

@@ -111,6 +111,10 @@ def test_integers_must_be_equal():
     assert result.worst == "[2]: expected 3, got 4"
 
 
+def test_where_zeros_are_expected_the_reason_says_so_instead_of_a_ratio():
+    assert "[1]: expected 0, got 1.5; zeros are expected everywhere; 1 of 2" in judge([0.0, 1.5], [0.0, 0.0]).reason
+
+
 def test_an_empty_output_is_right():
     assert judge(torch.empty(0, 5), torch.empty(0, 5)).accepted
 

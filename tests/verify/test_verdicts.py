@@ -153,7 +153,7 @@ def test_an_output_that_nothing_wrote_to_is_cheating_unless_a_kernel_at_least_ra
 
     verdict = judge(writes_nothing)
     assert verdict.outcome.value == outcome
-    assert verdict.reason.startswith("output 0 not written: nothing wrote to it")
+    assert verdict.reason.startswith("output 0 not written: it holds what its memory held before")
 
 
 def test_an_unwritten_tail_is_named_and_is_an_honest_mistake(judge):
