@@ -164,8 +164,6 @@ KERNELEVO_API cudaError_t cudaDeviceGetLimit(std::size_t* value, int limit) {
 
 KERNELEVO_API cudaError_t cudaDeviceSetLimit(int /*limit*/, std::size_t /*value*/) { return set_error(cudaSuccess); }
 
-KERNELEVO_API cudaError_t cudaDeviceSetCacheConfig(int /*config*/) { return set_error(cudaSuccess); }
-
 KERNELEVO_API cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   if (free == nullptr || total == nullptr) return set_error(cudaErrorInvalidValue);
   *total = memory_limit();

@@ -38,9 +38,8 @@ constexpr c10::DispatchKeySet kCpu{c10::DispatchKey::CPU};
 
 void wait_for_current_stream() {
   if (runtime::work_is_pending()) c10::cuda::getCurrentCUDAStream().synchronize();
-  cudaError_t error = cudaPeekAtLastError();
-  // A kernel that faulted has left the device unusable; an error that the candidate has yet to fetch stays where it is.
-  if (C10_UNLIKELY(error != cudaSuccess && runtime::context_error() != cudaSuccess)) C10_CUDA_CHECK(error);
+  // A kernel that faulted has left the device unusable. A refused launch that the candidate has yet to ask about has not.
+  C10_CUDA_CHECK(runtime::context_error());
 }
 
 // CPU tensors over the memory of device tensors. Tensors that share a storage share the alias's storage too.
@@ -69,7 +68,9 @@ class Aliases {
 
 // A device tensor with the values, shape and strides of a CPU tensor.
 Tensor to_device(const Tensor& cpu) {
-  if (!cpu.defined() || !cpu.is_cpu() || cpu.layout() != c10::kStrided) return cpu;
+  if (!cpu.defined() || !cpu.is_cpu()) return cpu;
+  TORCH_CHECK_NOT_IMPLEMENTED(cpu.layout() == c10::kStrided, cpu.layout(),
+                              " tensors are not supported on the emulated device");
   Tensor result = Tensor(at::detail::empty_strided_generic(cpu.sizes(), cpu.strides(), device_allocator(), kCuda,
                                                            cpu.scalar_type()));
   Aliases().of(result).copy_(cpu);

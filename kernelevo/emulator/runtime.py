@@ -275,7 +275,7 @@ def _import_extensions() -> None:
     flags = sys.getdlopenflags()
     sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)  # candidates and _tensors find the runtime's symbols here
     try:
-        from kernelevo.emulator import _runtime, _tensors  # type: ignore[attr-defined] # noqa: F401
+        from kernelevo.emulator import _runtime, _tensors  # noqa: F401
     except ImportError as error:
         raise EmulatorError(
             f"the emulator's extensions cannot be loaded ({error}); run `make install`, or "

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import cuda
 
-from kernelevo.emulator import _runtime, _tensors  # type: ignore[attr-defined]
+from kernelevo.emulator import _runtime, _tensors
 
 _DEVICE = torch.device("cuda", 0)
 
@@ -167,8 +167,11 @@ def _memory_info(device: Any = None) -> tuple[int, int]:
 
 def _memory_stats(device: int) -> dict[str, Any]:
     current, peak = _runtime.cuda.live_bytes(), _runtime.cuda.peak_bytes()
-    kinds = ("all", "small_pool", "large_pool")
-    names = ("allocated_bytes", "reserved_bytes", "active_bytes", "requested_bytes")
     empty = {"current": 0, "peak": 0, "allocated": 0, "freed": 0}
     full = {"current": current, "peak": peak, "allocated": peak, "freed": peak - current}
-    return {name: {kind: full if kind == "all" else empty for kind in kinds} for name in names}
+    known = ("allocated_bytes", "reserved_bytes", "active_bytes", "requested_bytes")
+    unknown = ("allocation", "segment", "active", "inactive_split", "inactive_split_bytes")
+    stats: dict[str, Any] = {name: {"all": full, "small_pool": empty, "large_pool": empty} for name in known}
+    stats |= {name: {"all": empty, "small_pool": empty, "large_pool": empty} for name in unknown}
+    stats |= {"oversize_allocations": empty, "oversize_segments": empty}
+    return stats | {"num_alloc_retries": 0, "num_ooms": 0, "max_split_size": -1}

@@ -1,4 +1,4 @@
-"""Runs a test in a forked child that has started the emulator: a fresh device for each, and torch left alone for others."""
+"""Runs a test in a forked child that has started the emulator: a fresh device for each, torch untouched for others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 def emulated(test: Callable[..., None]) -> Callable[..., None]:
-    """Decorates a test. Its fixtures are made in the parent; a failure in the child fails the test with its traceback."""
+    """Decorates a test. Its fixtures are made in the parent; a failure in the child is the test's, with its traceback."""
 
     @functools.wraps(test)
     def run(*arguments: object, **fixtures: object) -> None:

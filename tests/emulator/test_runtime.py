@@ -188,6 +188,8 @@ def test_a_refused_launch_that_nobody_looks_at_is_remembered(program: Callable[[
     (unchecked,) = runtime.unchecked_errors()
     assert (unchecked.error, unchecked.kernel) == (INVALID_CONFIGURATION, FILL)
     assert cuda.any_call() == SUCCESS  # another call does not give it away
+    torch.ones(2, device="cuda") + 1  # nor does an operator of torch
+    assert runtime.unchecked_errors() == (unchecked,)
     assert cuda.last_error() == INVALID_CONFIGURATION
     assert runtime.unchecked_errors() == ()
     assert cuda.last_error() == SUCCESS
