@@ -408,6 +408,7 @@ def test_extended_precision_carries_in_and_out(compiled: CompiledRules, form: st
 PACKED = [
     "add.u16x2",
     "max.s16x2",
+    "min.relu.s16x2",
     "min.u16x2",
     "mov.b64 {2} r",
     "mov.b64 r {2}",
@@ -422,6 +423,7 @@ PACKED = [
 def test_packed_operations_and_vectors_of_registers(compiled: CompiledRules, lanes: int) -> None:
     assert list(compiled("add.u16x2", [0xFFFF0001], [0x00010002], lanes=lanes)) == [0x00000003]
     assert list(compiled("max.s16x2", [0xFFFF0001], [0x00010002], lanes=lanes)) == [0x00010002]
+    assert list(compiled("min.relu.s16x2", [0xFFFF0005], [0x00010002], lanes=lanes)) == [0x00000002]
     assert list(compiled("min.u16x2", [0xFFFF0001], [0x00010002], lanes=lanes)) == [0x00010001]
     whole = np.array([0x0123456789ABCDEF], np.uint64)
     assert [int(x[0]) for x in compiled("mov.b64 {2} r", whole, lanes=lanes)] == [0x89ABCDEF, 0x01234567]

@@ -132,7 +132,7 @@ def _rows() -> tuple[Row, ...]:
         for operations, groups in _TYPES.items():
             for extra, kinds in groups:
                 tail = (extra,) if extra else ()
-                # the ISA writes atom.release.gpu.add; cooperative groups write atom.add.release.gpu
+                # the ISA writes atom.release.gpu.add; cooperative groups and libcu++ write atom.add.release.gpu
                 for slots in ((*ORDER, operations, *tail), (operations, *SPELT_OUT, *tail)):
                     rows.append(Row(opcode, section, each(*kinds), _atomic, slots, _operands, warp_wide=True))
         for vector_slots, kinds in _VECTOR:
@@ -140,7 +140,8 @@ def _rows() -> tuple[Row, ...]:
             rows.append(Row(opcode, section, each(*kinds), _atomic, slots, _operands, warp_wide=True))
     for operation, kinds in _ATOM_ONLY.items():
         section = "parallel-synchronization-and-communication-instructions-atom"
-        rows.append(Row("atom", section, each(*kinds), _atomic, (*ORDER, operation), _operands, warp_wide=True))
+        for slots in ((*ORDER, operation), (operation, *SPELT_OUT)):
+            rows.append(Row("atom", section, each(*kinds), _atomic, slots, _operands, warp_wide=True))
     return tuple(rows)
 
 

@@ -205,6 +205,8 @@ def _packed(e: Emitter, i: Instruction, a: ir.Value, b: ir.Value) -> ir.Value:
         result = e.builder.add(left, right)
     else:
         result = twice.intrinsic(f"llvm.{kind[0]}{i.opcode}", left.type, left, right)
+    if "relu" in i.modifiers:
+        result = twice.intrinsic("llvm.smax", result.type, result, twice.const("b16", 0))
     return e.builder.bitcast(result, a.type)
 
 
@@ -286,6 +288,7 @@ ROWS = (
     Row("max", SECTION + "max", each(INTEGERS), _minmax),
     *(Row(op, SECTION + op, each("s32"), _minmax_relu, ("relu",)) for op in ("min", "max")),
     *(Row(op, SECTION + op, each("u16x2 s16x2"), _packed) for op in ("add", "min", "max")),
+    *(Row(op, SECTION + op, each("s16x2"), _packed, ("relu",)) for op in ("min", "max")),
     Row("mul24", SECTION + "mul24", each("u32 s32"), _mul24, ("lo|hi",)),
     Row("mad24", SECTION + "mad24", each("u32 s32"), _mad24, ("lo|hi",), 3),
     Row("mad24", SECTION + "mad24", each("s32"), _mad24, ("hi", "sat"), 3),
