@@ -204,7 +204,7 @@ def _doubt(source: str, errors: Sequence[Diagnostic], parts: Split, work: Path) 
     """
     device = [error for error in errors if error.stage == "device"]
     host = [error for error in errors if error.stage == "host"]
-    if any(error.stage == "ptxas" for error in errors):
+    if any(error.stage == "ptxas" or "No such file or directory" in error.text for error in errors):
         return None
     for error in (*device, *host):
         if re.search(rf"\b({'|'.join(_BEYOND_PRELUDE)})\b", error.text) and "torch" in source:
@@ -218,6 +218,8 @@ def _doubt(source: str, errors: Sequence[Diagnostic], parts: Split, work: Path) 
         if any(error.line is not None and abs(error.line - line) <= 2 for error in device for line in lines):
             return None
         return f"the passes fail at different lines, {device[0].line} and {host[0].line}: {device[0].text}"
+    if device and all(_NEEDS_INCLUDE.search(error.text) for error in device) and not _CUDA_INCLUDE.search(source):
+        return None
     if device:
         return f"only the device pass fails, at line {device[0].line}: {device[0].text}"
     if host:
@@ -231,6 +233,9 @@ def _doubt(source: str, errors: Sequence[Diagnostic], parts: Split, work: Path) 
 _BEYOND_PRELUDE = (
     "nn", "optim", "data", "jit", "serialize", "fft", "linalg", "special", "sparse", "nested", "autograd", "utils",
 )  # fmt: skip
+# The prelude of the host pass has torch's CUDA headers always; torch/extension.h has them not.
+_NEEDS_INCLUDE = re.compile(r'"(at|c10|torch)(::cuda)?" has no member "\w+"|identifier "(C10|AT|TORCH)_CUDA_\w+"')
+_CUDA_INCLUDE = re.compile(r"#\s*include\s*[<\"](ATen|c10)/cuda/")
 _TORCH_LACKS = re.compile(r"has no member named|no member named '\w+' in ('(at|c10)::|namespace 'at')")
 _TORCH_NAMES = re.compile(r"\b(at|c10|torch|caffe2|pybind11|py)::|\"(at|c10|torch|py|pybind11)\"|\.h: |kernelevo")
 

@@ -1,8 +1,8 @@
 """How long builds take, for `kernelevo bench build`: our cold builds beside the standard one of the same kernel.
 
 Takes a toolchain, gives a row per kind of build, all measured in one run. Cold: a source that no cache has seen, with
-headers precompiled. The kernel is bench.cu, a layer normalisation over torch/extension.h. The standard build is nvcc with
-the flags of torch.utils.cpp_extension and a link; it takes one to two minutes, and up to 2 GB.
+headers precompiled. The kernel is bench.cu, a layer normalisation over torch/extension.h. The standard build is nvcc
+with the flags of torch.utils.cpp_extension and a link; it takes one to two minutes, and up to 2 GB.
 """
 
 from __future__ import annotations

@@ -64,14 +64,16 @@ def work_folder(cache: Path) -> Iterator[Path]:
     """A folder of our own on the cache's file system, gone afterwards unless it was moved."""
     root = cache / "work"
     root.mkdir(parents=True, exist_ok=True)
-    _remove_orphans(root)
-    folder = Path(tempfile.mkdtemp(dir=root))
-    try:
-        with open(folder / _LOCK, "w") as lock:
+    with contextlib.ExitStack() as stack:
+        with locked(cache / "work.lock"):  # nobody may look at a folder between its making and its locking
+            _remove_orphans(root)
+            folder = Path(tempfile.mkdtemp(dir=root))
+            lock = stack.enter_context(open(folder / _LOCK, "w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
             yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -121,7 +123,7 @@ def _remove_orphans(root: Path) -> None:
             with open(folder / _LOCK) as lock:
                 free = _try_lock(lock)
         except OSError:
-            # No lock: about to get one, about to be moved, or left behind long ago.
+            # No lock: about to be moved into place, or left behind long ago.
             try:
                 free = time.time() - folder.stat().st_mtime > 3600
             except OSError:

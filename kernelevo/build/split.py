@@ -35,6 +35,8 @@ KNOWN_QUALIFIER_MACROS = {
     b"C10_HOST": frozenset({b"__host__"}),
     b"GPU_LAMBDA": frozenset({b"__host__", b"__device__", b"lambda"}),
 }
+# Headers that only nvcc can read and that only device code needs.
+_DEVICE_INCLUDE = re.compile(rb'[<"](cub/|ATen/cuda/cub|mma\.h|curand_kernel\.h|cuda/(pipeline|barrier|ptx))')
 EXPORTED = b' __attribute__((noinline, used, visibility("default"))) '
 UNNAMED_NAMESPACE = b"inline namespace _GLOBAL__N_1 "  # gcc and clang mangle `namespace {` as 12_GLOBAL__N_1
 
@@ -271,6 +273,8 @@ class _Reading:
                 self._name_namespace(node)
             elif kind == "call_expression":
                 self._take_launch(node, 0)
+            elif kind == "preproc_include" and _DEVICE_INCLUDE.search(node.text or b""):
+                self._blank_on_host(node.start_byte, node.end_byte)
             elif kind == "template_instantiation":
                 self._qualifiers_between(node.start_byte, node.end_byte)
             elif kind == "lambda_expression":

@@ -27,6 +27,7 @@ using torch::headeronly::RestrictPtrTraits;
 namespace cooperative_groups {
 namespace experimental {}
 }  // namespace cooperative_groups
+namespace cub {}
 namespace nvcuda {
 namespace wmma {}
 namespace experimental {}
@@ -54,9 +55,21 @@ KERNELEVO_MIN_MAX(double, float, double)
 KERNELEVO_MIN_MAX(double, double, float)
 #undef KERNELEVO_MIN_MAX
 
-// Device functions with a host twin in nvcc, for functions of both sides.
+// Device functions that functions of both sides name. They are called on the device only, but for the first two.
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
+float __fdividef(float, float);
+float __frcp_rn(float);
+float __fsqrt_rn(float);
+float __frsqrt_rn(float);
+float __fmaf_rn(float, float, float);
+float __fmul_rn(float, float);
+float __fadd_rn(float, float);
+float __saturatef(float);
+float __exp10f(float);
+float normcdff(float);
+template <class T>
+T __ldg(const T*);
 
 // cuda_runtime.h keeps these for nvcc. A kernel or device variable is named by its host address, which the runtime
 // resolves with dladdr, as it does for launches.
