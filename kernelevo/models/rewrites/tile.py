@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
+from kernelevo.models.rewrites.device_code import vector_type
 from kernelevo.models.rewrites.rule import Rule, Site
 from kernelevo.models.rewrites.shapes import element_type, unused_after
 from kernelevo.models.rewrites.syntax import (
@@ -219,16 +220,19 @@ def _edits(
         name: fresh(unit, name)
         for name in (
             "TILE_THREADS", "TILE_EACH", "TILE_DEPTH", "tile", "thread", "first_row", "first_column", "first_product",
-            "totals", "row_values", "column_values", "e", "d", "t", "r", "c",
+            "totals", "row_values", "column_values", "padding", "loads", "load", "e", "d", "r", "c",
         )
     }  # fmt: skip
+    vector = vector_type(unit)
+    names["Vector"] = vector.name
     bound = _inlined(unit, kernel, found.loop.bound, {}, found.before)
     row = _operand(unit, kernel, found, found.by_row, found.before)
     column = _operand(unit, kernel, found, found.by_column, found.before)
     launch_edits = _launch_edits(unit, kernel, launch, found, names["TILE_THREADS"], names["TILE_EACH"])
     if bound is None or row is None or column is None or launch_edits is None:
         return None
-    product = ("row_values[r] * column_values[c]", "column_values[c] * row_values[r]")[not found.by_row_first]
+    factors = ["row_values.lane[r]", "column_values.lane[c]"]
+    product = " * ".join(factors if found.by_row_first else reversed(factors))
     values = {
         "INDEX": found.type, "COUNT": found.loop.type, "SUM": found.total_type,
         "K": found.loop.variable, "BOUND": bound,
@@ -244,6 +248,7 @@ def _edits(
     code = code.replace(" " * 12 + "OUTPUT", indented(output, " " * 12))
     start = kernel.outer.start_byte
     return (
+        *vector.edits,
         Edit(start, start, filled(CONSTANTS, names, values)),
         Edit(found.first.start_byte, found.last.end_byte, indented(code, indentation(found.first)).lstrip()),
         *launch_edits,
@@ -267,33 +272,38 @@ PLACE = {True: "e % TILE_DEPTH", False: "e / tile"}
 
 BODY = """\
 constexpr int tile = TILE_THREADS * TILE_EACH;
-__shared__ A_TYPE A[TILE_DEPTH][tile + 32 / TILE_DEPTH];
-__shared__ B_TYPE B[TILE_DEPTH][tile + 32 / TILE_DEPTH];
-const int thread = threadIdx.y * TILE_THREADS + threadIdx.x;
+constexpr int padding = TILE_EACH < 4 ? 4 : TILE_EACH;  // spreads a column over the banks, keeps vectors aligned
+constexpr int loads = (tile * TILE_DEPTH + TILE_THREADS * TILE_THREADS - 1) / (TILE_THREADS * TILE_THREADS);
+__shared__ alignas(sizeof(Vector<A_TYPE, TILE_EACH>)) A_TYPE A[TILE_DEPTH][tile + padding];
+__shared__ alignas(sizeof(Vector<B_TYPE, TILE_EACH>)) B_TYPE B[TILE_DEPTH][tile + padding];
+const unsigned int thread = threadIdx.y * TILE_THREADS + threadIdx.x;
 const INDEX first_row = blockIdx.y * tile;
 const INDEX first_column = blockIdx.x * tile;
 SUM totals[TILE_EACH][TILE_EACH] = {};
 for (COUNT first_product = 0; first_product < BOUND; first_product += TILE_DEPTH) {
-    for (int e = thread; e < tile * TILE_DEPTH; e += TILE_THREADS * TILE_THREADS) {
-        const INDEX ROW = first_row + A_LINE;
-        const COUNT K = first_product + A_PLACE;
-        A[A_PLACE][A_LINE] = ROW < ROWS && K < BOUND ? A_CODE : A_TYPE(0);
+    #pragma unroll
+    for (int load = 0; load < loads; ++load) {
+        const unsigned int e = thread + load * TILE_THREADS * TILE_THREADS;
+        if (tile * TILE_DEPTH % (TILE_THREADS * TILE_THREADS) == 0 || e < tile * TILE_DEPTH) {
+            const INDEX ROW = first_row + A_LINE;
+            const COUNT K = first_product + A_PLACE;
+            A[A_PLACE][A_LINE] = ROW < ROWS && K < BOUND ? A_CODE : A_TYPE(0);
+        }
     }
-    for (int e = thread; e < tile * TILE_DEPTH; e += TILE_THREADS * TILE_THREADS) {
-        const INDEX COLUMN = first_column + B_LINE;
-        const COUNT K = first_product + B_PLACE;
-        B[B_PLACE][B_LINE] = COLUMN < COLUMNS && K < BOUND ? B_CODE : B_TYPE(0);
+    #pragma unroll
+    for (int load = 0; load < loads; ++load) {
+        const unsigned int e = thread + load * TILE_THREADS * TILE_THREADS;
+        if (tile * TILE_DEPTH % (TILE_THREADS * TILE_THREADS) == 0 || e < tile * TILE_DEPTH) {
+            const INDEX COLUMN = first_column + B_LINE;
+            const COUNT K = first_product + B_PLACE;
+            B[B_PLACE][B_LINE] = COLUMN < COLUMNS && K < BOUND ? B_CODE : B_TYPE(0);
+        }
     }
     __syncthreads();
-    #pragma unroll
+    #pragma unroll 4
     for (int d = 0; d < TILE_DEPTH; ++d) {
-        A_TYPE row_values[TILE_EACH];
-        B_TYPE column_values[TILE_EACH];
-        #pragma unroll
-        for (int t = 0; t < TILE_EACH; ++t) {
-            row_values[t] = A[d][threadIdx.y + t * TILE_THREADS];
-            column_values[t] = B[d][threadIdx.x + t * TILE_THREADS];
-        }
+        const auto row_values = reinterpret_cast<const Vector<A_TYPE, TILE_EACH>*>(A[d])[threadIdx.y];
+        const auto column_values = reinterpret_cast<const Vector<B_TYPE, TILE_EACH>*>(B[d])[threadIdx.x];
         #pragma unroll
         for (int r = 0; r < TILE_EACH; ++r) {
             #pragma unroll
@@ -308,8 +318,8 @@ for (COUNT first_product = 0; first_product < BOUND; first_product += TILE_DEPTH
 for (int r = 0; r < TILE_EACH; ++r) {
     #pragma unroll
     for (int c = 0; c < TILE_EACH; ++c) {
-        const INDEX ROW = first_row + threadIdx.y + r * TILE_THREADS;
-        const INDEX COLUMN = first_column + threadIdx.x + c * TILE_THREADS;
+        const INDEX ROW = first_row + threadIdx.y * TILE_EACH + r;
+        const INDEX COLUMN = first_column + threadIdx.x * TILE_EACH + c;
         if (ROW < ROWS && COLUMN < COLUMNS) {
             OUTPUT
         }
