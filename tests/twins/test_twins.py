@@ -40,6 +40,15 @@ TWINS = [
 ]
 
 
+# Kernels that look suspicious, or round in another way, and are right.
+HONEST = [
+    ("atomics", "rmsnorm_backward"),
+    ("joined_streams", "gelu"),
+    ("vectors_with_tail", "rmsnorm"),
+    ("warp_per_row", "softmax"),
+]
+
+
 @pytest.fixture(scope="module")
 def emulator():
     device = EmulatorDevice()
@@ -58,6 +67,13 @@ def test_a_wrong_twin_is_rejected_for_its_own_reason(emulator, twin, task, outco
     assert evaluation.timing is None
 
 
+@pytest.mark.parametrize("twin, task", HONEST, ids=[row[0].replace("_", "-") for row in HONEST])
+def test_an_honest_kernel_that_is_written_otherwise_passes(emulator, twin, task):
+    evaluation = evaluate(load_task(task), HERE / "honest" / f"{twin}.cu", device=emulator)
+    assert evaluation.verdict is not None, evaluation.feedback
+    assert evaluation.verdict.outcome is Outcome.PASSED, evaluation.verdict.reason
+
+
 @pytest.mark.parametrize("name", [task.name for task in list_tasks()])
 def test_the_seed_of_every_task_passes(emulator, name):
     task = load_task(name)
@@ -68,3 +84,4 @@ def test_the_seed_of_every_task_passes(emulator, name):
 
 def test_every_twin_is_in_the_table():
     assert {path.stem for path in HERE.glob("*.cu")} == {row[0] for row in TWINS}
+    assert {path.stem for path in HERE.glob("honest/*.cu")} == {row[0] for row in HONEST}
