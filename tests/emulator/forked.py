@@ -11,7 +11,7 @@ import pytest
 
 
 def emulated(test: Callable[..., None]) -> Callable[..., None]:
-    """Decorates a test. Its fixtures are made in the parent; a failure in the child is the test's, with its traceback."""
+    """Decorates a test. Fixtures are made in the parent; a failure in the child is the test's, with its traceback."""
 
     @functools.wraps(test)
     def run(*arguments: object, **fixtures: object) -> None:
