@@ -30,9 +30,17 @@ SPACES = {"global": 0, "generic": 0, "const": 0, "shared": 1, "local": 2}  # enu
 class Counting:
     """The Observer that adds the calls. Afterwards `sites` has each memory operation, in the order of its number."""
 
+    name = "counted"
+
     def __init__(self) -> None:
         self.sites: list[tuple[str, bool, bool, int, int | None]] = []  # space, reads, writes, bytes, source line
         self.slot: ir.Value | None = None
+
+    def learned(self) -> Any:
+        return self.sites
+
+    def recall(self, learned: Any) -> None:
+        self.sites = [(space, reads, writes, size, line) for space, reads, writes, size, line in learned]
 
     def on_block(self, code: Code, block: Block, mask: ir.Value) -> None:
         code.call_hook(BLOCK_HOOK, I32(block.index), code.b.bitcast(mask, I32))

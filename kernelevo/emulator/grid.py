@@ -74,7 +74,7 @@ def compile_kernel(
     *,
     observer: Observer | None = None,
 ) -> Compiled:
-    """Native code for blocks of `block` threads. An observer makes the COUNTED variant, which is not cached on disk.
+    """Native code for blocks of `block` threads. An observer makes the COUNTED variant.
 
     Raises Unsupported and PtxError, with file:line:column; KeyError for an unknown entry.
     """
@@ -151,13 +151,16 @@ class Compiled:
         return Job(program, lay_out(self.module.file, program), shapes, threads)
 
     def _make_diverged(self) -> int:
-        name = self._key("diverged")
-        kept = jit.read(name) if self.observer is None else None
-        if kept:
-            return jit.load(kept[1], "diverged")
-        code = jit.compile_module(translate_diverged(self.job, self.observer))
-        if self.observer is None:
-            jit.write(name, {}, code)
+        observer = self.observer
+        name = self._key("diverged" if observer is None else observer.name)
+        kept = jit.read(name)
+        if kept is None:
+            code = jit.compile_module(translate_diverged(self.job, observer))
+            jit.write(name, {"learned": None if observer is None else observer.learned()}, code)
+        else:
+            facts, code = kept
+            if observer is not None:
+                observer.recall(facts["learned"])
         return jit.load(code, "diverged")
 
     def _key(self, half: str) -> str:

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import llvmlite.binding as llvm
 from llvmlite import ir
 
 from . import layout as at
 from .check import CARRY, Kind, Operation, Unsupported, flatten
-from .emit import WARP, Emitter, element_type, host_features, is_signed, size_of
+from .emit import WARP, Emitter, element_type, host_features, is_signed, size_of, vector_constant
 from .flow import Block, Program, joins, spinning
 from .instruction import Address, Immediate, Instruction, Operand, Register, SpecialRegister, Symbol
 from .layout import Layout
@@ -63,7 +63,18 @@ class Observer(Protocol):
     Make calls to C with `code.call_hook(index, *arguments)`: it calls LaunchConfig.hooks[index] as
     `void f(void* observer, WarpState* warp, arguments...)`. Masks are <32 x i1>; bitcast to i32 to pass them.
     `code.b` is the IRBuilder, `code.wide` an Emitter for 32 lanes.
+
+    Code that was made is kept on disk under `name`, with what the observer `learned` as it was made; when it is
+    found there again, `recall` takes that instead of the calls below.
     """
+
+    name: str
+
+    def learned(self) -> Any:
+        """What JSON can hold."""
+
+    def recall(self, learned: Any) -> None:
+        """Gives back what `learned` gave, as JSON returns it."""
 
     def on_block(self, code: Code, block: Block, mask: ir.Value) -> None:
         """A block begins, for the lanes in `mask`."""
@@ -297,7 +308,7 @@ class Code:
         if base == "tid":
             return self.load_from(self.warp, INTS, at.WARP_TID + 4 * WARP * "xyz".index(axis), align=64)
         if base == "laneid":
-            return ir.Constant(INTS, list(LANES))
+            return vector_constant(I32, LANES)
         if base.startswith("lanemask_"):
             everything = (1 << WARP) - 1
             bits: Callable[[int], int] = {
@@ -305,7 +316,7 @@ class Code:
                 "gt": lambda k: everything & ~((2 << k) - 1), "ge": lambda k: everything & ~((1 << k) - 1),
             }[base.removeprefix("lanemask_")]  # fmt: skip
             values = [bits(k) for k in range(WARP)]
-            return ir.Constant(INTS, [v - (1 << 32) if v >> 31 else v for v in values])
+            return vector_constant(I32, [v - (1 << 32) if v >> 31 else v for v in values])
         return splat(self.b, self.special_scalar(name), WARP)
 
     def read(self, name: str, groups: int) -> ir.Value:
@@ -382,7 +393,7 @@ class Code:
             return _Place(self.b.add(place.base, self.emitters[place.groups].splat(start)), offsets, place.groups, None)
         vector = self.b.add(self.addresses(place), splat(self.b, start, WARP))
         if stride:
-            vector = self.b.add(vector, ir.Constant(ADDRESSES, [lane * stride for lane in range(WARP)]))
+            vector = self.b.add(vector, vector_constant(I64, [lane * stride for lane in range(WARP)]))
         return _Place(None, None, 1, vector)
 
     def addresses(self, place: _Place) -> ir.Value:
@@ -391,7 +402,7 @@ class Code:
             return place.vector
         vector = self.resized(place.base, WARP)
         return (
-            vector if place.offsets == ZERO else self.b.add(vector, ir.Constant(ADDRESSES, list(place.offsets or ZERO)))
+            vector if place.offsets == ZERO else self.b.add(vector, vector_constant(I64, place.offsets or ZERO))
         )
 
     # --- operations
@@ -587,7 +598,7 @@ class Code:
         value = e.resize(value, 64, signed=False)
         start: ir.Value | None = None
         if local:
-            lanes = ir.Constant(ADDRESSES, [lane * self.layout.local_bytes for lane in range(WARP)])
+            lanes = vector_constant(I64, [lane * self.layout.local_bytes for lane in range(WARP)])
             start = self.b.add(splat(self.b, self.local_base, WARP), lanes)
         elif any(modifier in ("shared", "shared::cta") for modifier in instruction.modifiers):
             start = e.splat(self.shared_base)
@@ -602,7 +613,7 @@ class Code:
         value = self.vector(source, "b64")
         shared = self._within(value, self.shared_base, self.load_from(self.block_state, I32, at.BLOCK_TOTAL_SHARED))
         local = self._within(value, self.local_base, I32(self.layout.local_bytes * WARP))
-        none = ir.Constant(MASK, [0] * WARP)
+        none = vector_constant(I1, [0] * WARP)
         result = {"shared": shared, "local": local, "global": self.b.not_(self.b.or_(shared, local))}.get(space, none)
         self.write(target.name, result, "pred")
 
@@ -715,7 +726,7 @@ class _Converged(Code):
     def __init__(self, job: Job) -> None:
         super().__init__(job, "converged")
         self.guard: ir.Value | None = None  # i1 if uniform, <32 x i1> if not
-        self.values: dict[tuple[str, int], ir.Value] = {}  # register and groups -> value, in the current block
+        self.values: dict[str, dict[int, ir.Value]] = {}  # register -> groups -> value, in the current block
         self.mask = all_lanes()
 
     def build(self) -> ir.Module:
@@ -794,10 +805,10 @@ class _Converged(Code):
         return max((shape.even or WARP for shape in shapes), default=1)
 
     def read(self, name: str, groups: int) -> ir.Value:
-        key = (name, groups)
-        if key not in self.values:
-            self.values[key] = self._read(name, groups)
-        return self.values[key]
+        known = self.values.setdefault(name, {})
+        if groups not in known:
+            known[groups] = self._read(name, groups)
+        return known[groups]
 
     def _read(self, name: str, groups: int) -> ir.Value:
         shape, kind = self.shapes.registers[name], self.type_of(name)
@@ -811,7 +822,7 @@ class _Converged(Code):
         if shape.offsets is None or groups <= own or shape.offsets == ZERO:
             return value
         offsets = shape.offsets[:: WARP // groups]
-        return self.b.add(value, ir.Constant(value.type, list(offsets))) if any(offsets) else value
+        return self.b.add(value, vector_constant(value.type.element, offsets)) if any(offsets) else value
 
     def write(self, name: str, value: ir.Value, kind: str) -> None:
         groups = self.groups_of(name)
@@ -821,9 +832,7 @@ class _Converged(Code):
             if isinstance(condition.type, ir.VectorType):
                 condition = self.resized(condition, groups)
             value = self.b.select(condition, value, self.read(name, groups))
-        for key in [key for key in self.values if key[0] == name]:
-            del self.values[key]
-        self.values[name, groups] = value
+        self.values[name] = {groups: value}
         self.b.store(value, self.homes[name])
 
     def restore(self, name: str) -> None:
@@ -878,8 +887,8 @@ class _Converged(Code):
         leave, stay = self.new_block("wraps"), self.new_block("does_not_wrap")
         self.b.cbranch(wrong, leave, stay)
         self.go_on_in(leave)
-        kept = dict(self.values)
-        self.leave([self.block.index], ir.Constant(INTS, [self.block.index] * WARP), at.DIVERGED)
+        kept = {name: dict(known) for name, known in self.values.items()}
+        self.leave([self.block.index], vector_constant(I32, [self.block.index] * WARP), at.DIVERGED)
         self.values = kept
         self.go_on_in(stay)
 
@@ -916,7 +925,7 @@ class _Converged(Code):
         if target > source:
             return self.places[target]
         here = self.b.block
-        kept = dict(self.values)
+        kept = {name: dict(known) for name, known in self.values.items()}
         edge, empty, leave = (self.new_block(f"{name}{source}_{target}") for name in ("back", "tick", "yield"))
         self.go_on_in(edge)
         spins = (source, target) in self.spin_edges
@@ -931,7 +940,7 @@ class _Converged(Code):
         self.b.cbranch(self.b.icmp_unsigned("!=", answer, I32(0)), leave, self.places[target])
         self.go_on_in(leave)
         self.values = {}
-        self.leave([target], ir.Constant(INTS, [target] * WARP), at.YIELDED)
+        self.leave([target], vector_constant(I32, [target] * WARP), at.YIELDED)
         self.values = kept
         self.go_on_in(here)
         return edge
@@ -959,7 +968,7 @@ class _Converged(Code):
         self.go_on_in(partly)
         self.b.cbranch(self.b.icmp_unsigned("==", bits, I32(0)), no, parted)
         self.go_on_in(parted)
-        next_blocks = self.b.select(lanes, ir.Constant(INTS, [target] * WARP), ir.Constant(INTS, [fall] * WARP))
+        next_blocks = self.b.select(lanes, vector_constant(I32, [target] * WARP), vector_constant(I32, [fall] * WARP))
         self.leave([target, fall], next_blocks, at.DIVERGED)
 
     def finish_indirect(self, block: Block) -> None:
@@ -998,7 +1007,7 @@ class _Converged(Code):
         self.set_field(self.scalar(count, "b32"), at.WARP_BARRIER_COUNT)
         if not barrier_shape.uniform:
             self.b.store(self.vector(barrier, "b32"), self.pointer_to(self.warp, at.WARP_BARRIER_OF), align=64)
-            self.leave([following], ir.Constant(INTS, [following | at.BLOCK_WAIT] * WARP), at.DIVERGED)
+            self.leave([following], vector_constant(I32, [following | at.BLOCK_WAIT] * WARP), at.DIVERGED)
             return
         self.set_field(self.scalar(barrier, "b32"), at.WARP_BARRIER_ID)
         self.suspend(following, at.BARRIER)
@@ -1021,10 +1030,10 @@ class _Converged(Code):
 
 def _targets(b: ir.IRBuilder, block: Block, index: ir.Value) -> ir.Value:
     """Each lane's next block for brx.idx."""
-    result: ir.Value = ir.Constant(INTS, [block.table[-1]] * WARP)
+    result: ir.Value = vector_constant(I32, [block.table[-1]] * WARP)
     for k, target in enumerate(block.table[:-1]):
-        here = b.icmp_unsigned("==", index, ir.Constant(INTS, [k] * WARP))
-        result = b.select(here, ir.Constant(INTS, [target] * WARP), result)
+        here = b.icmp_unsigned("==", index, vector_constant(I32, [k] * WARP))
+        result = b.select(here, vector_constant(I32, [target] * WARP), result)
     return result
 
 
@@ -1111,7 +1120,7 @@ class _Diverged(Code):
         return self.module
 
     def ints(self, value: int) -> ir.Constant:
-        return ir.Constant(INTS, [value] * WARP)
+        return vector_constant(I32, [value] * WARP)
 
     def one(self, operation: Operation) -> None:
         self.mask = self.block_mask
@@ -1149,7 +1158,7 @@ class _Diverged(Code):
                 value = self.wide.coerce(self.load_slot(name), kind)
                 lead = self.resized(self.resized(value, shape.groups), WARP)
                 if shape.offsets != ZERO:
-                    lead = b.add(lead, ir.Constant(value.type, list(shape.offsets)))
+                    lead = b.add(lead, vector_constant(value.type.element, shape.offsets))
                 same = b.icmp_unsigned("==", value, lead)
             fits = same if fits is None else b.and_(fits, same)
         if fits is None:
