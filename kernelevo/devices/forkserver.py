@@ -60,8 +60,8 @@ def serve(control: socket.socket, *, warm: Callable[[], None], work: Work) -> No
         control.send(Ready(isolation=isolation, error=error).model_dump_json().encode())
     if error is not None:
         return
-    gc.collect()
     gc.freeze()  # the collector would otherwise touch, and so copy, every inherited page
+    gc.enable()
     while _serve_one(server):
         _reap(server)
     _end_all(server)
