@@ -30,6 +30,7 @@ GOLDEN = [
     ),
     ("launch_bounds.diff", "rmsnorm", ["launch_bounds(rmsnorm_kernel 256)"]),
     ("online_softmax.diff", "softmax", ["online_softmax(softmax_kernel largest)"]),
+    ("range_check.diff", "depthwise_conv2d", ["range_check(depthwise_conv2d_kernel)"]),
     ("read_only.diff", "depthwise_conv2d", ["read_only(depthwise_conv2d_kernel)"]),
     ("reciprocal.diff", "softmax", ["reciprocal(softmax_kernel sum)"]),
     ("restrict.diff", "one_thread_per_row", ["restrict(squares_kernel)"]),

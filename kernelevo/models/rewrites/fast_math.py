@@ -155,5 +155,5 @@ def _is_integer(unit: Unit, function: Function, node: Node) -> bool:
     return types in (["int"], ["int64_t"], ["unsigned"])
 
 
-RULE = Rule(name="fast_math", weight=1.5, sites=sites)
+RULE = Rule(name="fast_math", weight=2.0, sites=sites)
 DROP = Rule(name="drop_fast_math", weight=2.0, sites=drop_sites)

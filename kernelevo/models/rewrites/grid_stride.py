@@ -54,4 +54,4 @@ def sites(unit: Unit) -> Iterator[Site]:
             yield Site(f"{kernel.name} blocks={blocks}", (change, *edits))
 
 
-RULE = Rule(name="grid_stride", weight=1.0, sites=sites)
+RULE = Rule(name="grid_stride", weight=0.5, sites=sites)

@@ -139,4 +139,4 @@ def _lines(loop: Loop, replacing: dict[int, str]) -> Iterator[str]:
         yield "\n".join([first, *(line.removeprefix(margin) for line in rest)])
 
 
-RULE = Rule(name="keep_row", weight=4.0, sites=sites, after=("vectorize", "online_softmax"))
+RULE = Rule(name="keep_row", weight=3.0, sites=sites, after=("vectorize", "online_softmax"))

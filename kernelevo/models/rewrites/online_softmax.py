@@ -127,4 +127,4 @@ def _edits(
     )
 
 
-RULE = Rule(name="online_softmax", weight=4.0, sites=sites)
+RULE = Rule(name="online_softmax", weight=2.5, sites=sites)

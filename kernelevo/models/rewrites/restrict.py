@@ -81,4 +81,4 @@ def _only_subscripted(kernel: Function, name: str) -> bool:
     return True
 
 
-RULE = Rule(name="restrict", weight=1.5, sites=sites)
+RULE = Rule(name="restrict", weight=0.7, sites=sites)

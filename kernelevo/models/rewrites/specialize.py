@@ -86,4 +86,4 @@ def _edits(unit: Unit, kernel: Function, name: str, type_: str) -> tuple[Edit, .
     return tuple(edits)
 
 
-RULE = Rule(name="specialize", weight=4.0, sites=sites)
+RULE = Rule(name="specialize", weight=6.0, sites=sites)

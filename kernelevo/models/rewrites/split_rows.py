@@ -122,4 +122,4 @@ def _total(loop: Loop) -> str | None:
     return text(target) if len(mentions) == 1 and not calls(loop.body) & {"atomicAdd", "__syncthreads"} else None
 
 
-RULE = Rule(name="split_rows", weight=5.0, sites=sites)
+RULE = Rule(name="split_rows", weight=8.0, sites=sites)

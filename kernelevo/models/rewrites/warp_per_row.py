@@ -147,4 +147,4 @@ def _launch_edits(unit: Unit, kernel: Function, launch: Launch, grid: Node, rows
     ]
 
 
-RULE = Rule(name="warp_per_row", weight=1.5, sites=sites)
+RULE = Rule(name="warp_per_row", weight=3.0, sites=sites)
