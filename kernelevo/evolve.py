@@ -185,9 +185,9 @@ def evolve_generation(
                 continue
             watch(Event(step=Step.PROPOSED, job=job, candidate=candidate))
             known.add(candidate.id)
-            shared = archive.known(candidate.id, task, device.name)
-            if shared is not None:
-                tell(archive, job, candidate, shared, watch)
+            earlier = archive.known(candidate.id, task, device.name)
+            if earlier is not None and holds(earlier, device):
+                tell(archive, job, candidate, earlier, watch)
                 continue
             waiting[pool.submit(evaluate, task, candidate, device=device, settings=settings)] = (job, candidate)
         try:
@@ -197,6 +197,14 @@ def evolve_generation(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def holds(earlier: Evaluation, device: Device) -> bool:
+    """Whether an evaluation of the archive still says what a new one would: it passed, and its time is of this method.
+
+    A failure is looked at again: what was unsupported, or wrong by a fault of ours, may not be so any more.
+    """
+    return earlier.timing is not None and earlier.timing.method == device.timing_method
 
 
 def tell(
