@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <cfenv>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -51,6 +52,22 @@ class Workers {
   int started_ = 0, helpers_ = 0, unfinished_ = 0;
 };
 
+// Rounding to nearest, subnormals kept: what emulated arithmetic relies on. The host program may have set something else,
+// for example by torch.set_flush_denormal or by loading a library that was linked with -ffast-math.
+class DefaultFloatingPoint {
+ public:
+  DefaultFloatingPoint() {
+    std::fegetenv(&before_);
+    std::fesetenv(FE_DFL_ENV);
+  }
+  ~DefaultFloatingPoint() { std::fesetenv(&before_); }
+  DefaultFloatingPoint(const DefaultFloatingPoint&) = delete;
+  DefaultFloatingPoint& operator=(const DefaultFloatingPoint&) = delete;
+
+ private:
+  std::fenv_t before_;
+};
+
 int usable_cores() {
   cpu_set_t set;
   return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
@@ -75,11 +92,15 @@ void run_on_workers(int threads, uint64_t items, const std::function<void()>& wo
   static const int cores = usable_cores();
   uint64_t wanted = static_cast<uint64_t>(threads > 0 ? threads : cores);
   if (wanted > items) wanted = items;
-  if (wanted <= 1) {
+  const std::function<void()> isolated = [&work] {
+    DefaultFloatingPoint environment;
     work();
+  };
+  if (wanted <= 1) {
+    isolated();
     return;
   }
-  workers().run(static_cast<int>(wanted) - 1, work);
+  workers().run(static_cast<int>(wanted) - 1, isolated);
 }
 
 }  // namespace kernelevo

@@ -22,8 +22,8 @@ environment must be the default one (round to nearest, denormals kept).
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -55,6 +55,16 @@ def host_features() -> frozenset[str]:
     return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
 
 
+def vector_constant(element: ir.Type, values: Iterable[int]) -> ir.Constant:
+    """A constant vector of integers; made and written out once, as the same few come back all the time."""
+    return _vector_constant(element, tuple(values))
+
+
+@cache
+def _vector_constant(element: ir.Type, values: tuple[int, ...]) -> ir.Constant:
+    return ir.Constant(ir.VectorType(element, len(values)), list(values))
+
+
 class Splat(ir.Constant):  # type: ignore[misc]  # llvmlite is untyped
     """A vector constant with the same scalar in every lane, written in LLVM's short form."""
 
@@ -67,6 +77,17 @@ class Splat(ir.Constant):  # type: ignore[misc]  # llvmlite is untyped
 
     def _get_reference(self) -> str:
         return f"splat ({self.constant})"
+
+
+class BitsConstant(ir.Constant):  # type: ignore[misc]  # llvmlite is untyped
+    """A floating-point constant given by the bits of the f64 that LLVM writes it as."""
+
+    def __init__(self, element: ir.Type, bits: int) -> None:
+        self.type = element
+        self.constant = bits
+
+    def _get_reference(self) -> str:
+        return f"0x{self.constant:016X}"
 
 
 class Emitter:
@@ -120,10 +141,9 @@ class Emitter:
         return Splat(scalar, self.lanes)
 
     def float_bits(self, ptx_type: str, bits: int) -> ir.Value:
-        """The f32 or f64 constant with this bit pattern."""
-        code = {"f16": "<He", "f32": "<If", "f64": "<Qd"}[ptx_type]
-        (value,) = struct.unpack("<" + code[2], struct.pack(code[:2], bits))
-        return self.const(ptx_type, value)
+        """The f32 or f64 constant with this bit pattern, whatever the host does to subnormals and NaNs."""
+        scalar = BitsConstant(element_type(ptx_type), widened(bits) if ptx_type == "f32" else bits)
+        return scalar if self.lanes == 1 else Splat(scalar, self.lanes)
 
     def splat(self, scalar: ir.Value) -> ir.Value:
         """A scalar in every lane; a constant stays a constant."""
@@ -138,13 +158,13 @@ class Emitter:
 
     def vector(self, element: ir.Type, values: Sequence[int]) -> ir.Constant:
         """A constant <n x element> with one integer per lane, whatever this emitter's width."""
-        return ir.Constant(ir.VectorType(element, len(values)), list(values))
+        return vector_constant(element, values)
 
     def known(self, value: ir.Value) -> int | None:
         """The integer every lane holds when `value` is a constant of one value, as when the operand is a literal."""
         if isinstance(value, Splat):
             value = value.constant
-        if isinstance(value, ir.Constant) and isinstance(value.constant, int):
+        if isinstance(value, ir.Constant) and isinstance(value.type, ir.IntType) and isinstance(value.constant, int):
             number: int = value.constant & ((1 << value.type.width) - 1)
             return number
         return None
@@ -264,6 +284,19 @@ class Emitter:
         zero, one = self.const(ptx_type, 0.0), self.const(ptx_type, 1.0)
         positive = self.select(self.builder.fcmp_ordered(">", value, zero), value, zero)
         return self.select(self.builder.fcmp_ordered("<", positive, one), positive, one)
+
+
+def widened(bits: int) -> int:
+    """The bits of the f64 that equals an f32, without floating-point arithmetic."""
+    sign, exponent, fraction = bits >> 31 << 63, bits >> 23 & 0xFF, bits & 0x7FFFFF
+    if exponent == 0xFF:
+        return sign | 0x7FF << 52 | fraction << 29
+    if exponent == 0 and fraction:
+        shift = 24 - fraction.bit_length()
+        exponent, fraction = 1 - shift, fraction << shift & 0x7FFFFF
+    elif exponent == 0:
+        return sign
+    return sign | exponent + 1023 - 127 << 52 | fraction << 29
 
 
 def mangle(llvm_type: ir.Type) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernelevo.emulator.emit import host_features
+from kernelevo.emulator.emit import host_features, widened
 
 from . import exact
-from .exact import FORMATS, SPECIAL
+from .exact import F32, FORMATS, SPECIAL
 from .rule_harness import CompiledRules, compile_forms
 
 STORAGE = {
@@ -118,6 +118,12 @@ def test_mixed_precision_fma_rounds_once_to_f32(arithmetic: CompiledRules, form:
     ]
     got = arithmetic(form, as_values(a, narrow), as_values(b, narrow), as_values(c, "f32"))
     check(form, "f32", got, expected, [a, b, c])
+
+
+def test_constants_are_written_with_their_exact_bits() -> None:
+    bits = np.array([each for each in exact.SPECIAL_F32 if F32.decode(each) != "nan"], np.uint32)
+    assert [widened(int(each)) for each in bits] == as_bits(bits.view(np.float32).astype(np.float64), "f64")
+    assert widened(0x7FC00001) == 0x7FF8000020000000 and widened(0xFFFFFFFF) == 0xFFFFFFFFE0000000
 
 
 def test_a_product_and_a_sum_are_never_contracted(arithmetic: CompiledRules) -> None:

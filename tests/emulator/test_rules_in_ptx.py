@@ -455,6 +455,20 @@ def test_a_lock_taken_by_compare_and_swap_serialises_lanes() -> None:
     assert memory.tolist() == [0, 64]
 
 
+def test_subnormals_survive_a_host_that_flushes_them() -> None:
+    torch = pytest.importorskip("torch")
+    out = np.zeros(32, np.float32)
+    body = """mov.f32 %f1, 0f00000003; add.f32 %f2, %f1, %f1; mul.f32 %f3, %f2, 0f3F000000;
+    add.s64 %rd31, %rd0, %rd30; st.global.f32 [%rd31], %f3;"""
+    assert torch.set_flush_denormal(True)
+    try:
+        execute(body, out)
+        assert float(torch.tensor([1e-40]) * 1) == 0  # the host's own setting is left as it was
+    finally:
+        torch.set_flush_denormal(False)
+    assert out.view(np.uint32).tolist() == [3] * 32
+
+
 def test_an_instruction_without_a_row_is_refused_with_its_place() -> None:
     with pytest.raises(emulator.Unsupported, match=r"k\.ptx:\d+:\d+: add\.foo\.u32 is not emulated"):
         stored("add.foo.u32 %r1, %r0, 1;", "%r1")

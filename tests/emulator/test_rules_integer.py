@@ -309,9 +309,9 @@ SPECIAL = {
 
 def columns_of(arguments: tuple[str, ...]) -> list[list[int]]:
     pools = [[wrap(each, kind) for each in SPECIAL[size_of(kind)]] for kind in arguments]
-    rows = list(itertools.product(*pools)) if len(pools) <= 2 else []
+    rows = list(itertools.product(*(pool[::2] for pool in pools))) if len(pools) <= 2 else []
     rng = np.random.default_rng(len(arguments))
-    for _ in range(700):
+    for _ in range(400):
         row = []
         for kind, pool in zip(arguments, pools, strict=True):
             random = wrap(int.from_bytes(rng.bytes(8), "little") >> int(rng.integers(0, 60)), kind)
