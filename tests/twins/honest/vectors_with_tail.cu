@@ -41,7 +41,7 @@ __global__ void rmsnorm_kernel(const float* x, const float* weight, float* y, in
 }
 
 torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& weight, double eps) {
-    TORCH_CHECK(x.is_cuda() && x.is_contiguous() && x.dtype() == torch::kFloat32, "x must be contiguous float32 on CUDA");
+    TORCH_CHECK(x.is_cuda() && x.is_contiguous() && x.dtype() == torch::kFloat32, "x must be contiguous float32");
     auto y = torch::empty_like(x);
     const int rows = static_cast<int>(x.size(0));
     const int cols = static_cast<int>(x.size(1));
