@@ -70,8 +70,14 @@ class CompiledRules:
             assert row is not None, f"no row for {text}"
             for lanes in (CHUNK,) if row.warp_wide else (CHUNK, 1):
                 _define(module, f"{text} @{lanes}", instruction, row, lanes, features)
-        self.assembly = ""
-        self.engine = _jit(str(module), features, self)
+        self.text, self.features = str(module), features
+        self.engine = _jit(self.text, features)
+
+    @property
+    def assembly(self) -> str:
+        """What the machine runs, as text."""
+        machine, module = _optimised(self.text, self.features)
+        return str(machine.emit_assembly(module))
 
     def __call__(self, text: str, *args: Any, lanes: int = CHUNK, mask: Any = None) -> Any:
         """The results over whole arrays (their length a multiple of 32); scalars are repeated."""
@@ -182,7 +188,8 @@ def _define(
     ir.IRBuilder(done).ret_void()
 
 
-def _jit(text: str, features: frozenset[str], owner: CompiledRules) -> Any:
+def _optimised(text: str, features: frozenset[str]) -> tuple[Any, Any]:
+    """(machine, module) after the optimiser."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     module = llvm.parse_assembly(text)
@@ -193,7 +200,11 @@ def _jit(text: str, features: frozenset[str], owner: CompiledRules) -> Any:
     options = llvm.create_pipeline_tuning_options(speed_level=1)
     passes = llvm.create_pass_builder(machine, options)
     passes.getModulePassManager().run(module, passes)
-    owner.assembly = machine.emit_assembly(module)
+    return machine, module
+
+
+def _jit(text: str, features: frozenset[str]) -> Any:
+    machine, module = _optimised(text, features)
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
     return engine
