@@ -153,8 +153,10 @@ def _known(instruction: Instruction) -> Operation | None:
     row = rules.find(instruction)
     if row is None:
         return None
-    destinations, _sources = row.signature(instruction)
+    destinations, sources = row.signature(instruction)
     flat = [element for operand in instruction.operands for element in flatten(operand)]
+    if len(flat) != len(destinations) + len(sources):
+        return None  # an optional operand that no row knows, such as a cache policy
     writes = _names(*flat[: len(destinations)])
     reads = _names(*flat[len(destinations) :])
     if row.carry_out:

@@ -19,7 +19,7 @@ import llvmlite
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-GIANT = 40_000  # LLVM instructions from which on less effort goes into code
+GIANT = 20_000  # lines of LLVM IR from which on looking for common values takes longer than it saves
 
 
 @cache
@@ -30,9 +30,11 @@ def _target() -> llvm.Target:
 
 
 @cache
-def _target_machine(effort: int) -> llvm.TargetMachine:
-    return _target().create_target_machine(
-        cpu=_cpu(), features=_features(), opt=effort, reloc="pic", codemodel="jitdefault", jit=True
+def _target_machine() -> llvm.TargetMachine:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=_cpu(), features=_features(), opt=2, reloc="pic", codemodel="jitdefault", jit=True
     )
 
 
@@ -48,18 +50,17 @@ def _features() -> str:
 
 def compile_module(module: ir.Module) -> bytes:
     """An object file for this machine."""
-    parsed = llvm.parse_assembly(str(module))
-    size = sum(1 for function in parsed.functions for block in function.blocks for _ in block.instructions)
-    machine = _target_machine(1 if size > GIANT else 2)
-    options = llvm.create_pipeline_tuning_options(speed_level=1 if size > GIANT else 2)
-    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
-    builder = llvm.create_pass_builder(machine, options)
+    text = str(module)
+    parsed = llvm.parse_assembly(text)
+    machine = _target_machine()
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
     passes = llvm.create_new_module_pass_manager()
     passes.add_sroa_pass()
     passes.add_instruction_combine_pass()
     passes.add_simplify_cfg_pass()
-    passes.add_new_gvn_pass()
-    passes.add_instruction_combine_pass()
+    if text.count("\n") < GIANT:
+        passes.add_new_gvn_pass()
+        passes.add_instruction_combine_pass()
     passes.add_dead_code_elimination_pass()
     passes.run(parsed, builder)
     return bytes(machine.emit_object(parsed))

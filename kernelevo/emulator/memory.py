@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
-from .emit import WARP, Emitter, mangle
+from .emit import WARP, Emitter, mangle, vector_constant
 from .shapes import ZERO, Offsets
 
 I1, I8, I32, I64, PTR = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.PointerType()
@@ -103,7 +103,7 @@ def _group_pointers(b: ir.IRBuilder, leaders: ir.Value, offsets: Offsets, groups
     spread = pick_many(b, leaders, [lane * groups // WARP for lane in range(WARP)])
 
     def pointers(extra: int) -> ir.Value:
-        wide = b.add(spread, ir.Constant(ADDRESSES, [offset + extra for offset in offsets]))
+        wide = b.add(spread, vector_constant(I64, [offset + extra for offset in offsets]))
         return b.inttoptr(wide, ir.VectorType(PTR, WARP))
 
     return pointers
@@ -187,7 +187,7 @@ class _Pointers(ir.instructions.Instruction):  # type: ignore[misc]
 
 
 def _pointers(b: ir.IRBuilder, base: ir.Value, offsets: Offsets, extra: int) -> ir.Value:
-    indices = ir.Constant(ir.VectorType(I32, WARP), [offset + extra for offset in offsets])
+    indices = vector_constant(I32, [offset + extra for offset in offsets])
     instruction = _Pointers(b.block, b.inttoptr(base, PTR), indices)
     b._insert(instruction)
     return instruction
@@ -195,21 +195,21 @@ def _pointers(b: ir.IRBuilder, base: ir.Value, offsets: Offsets, extra: int) -> 
 
 def _gather_known(b: ir.IRBuilder, base: ir.Value, offsets: Offsets, extra: int, size: int) -> ir.Value:
     if not all(-(1 << 31) <= offset + extra < 1 << 31 for offset in offsets):
-        wide = b.add(splat(b, base, WARP), ir.Constant(ADDRESSES, [offset + extra for offset in offsets]))
+        wide = b.add(splat(b, base, WARP), vector_constant(I64, [offset + extra for offset in offsets]))
         return gather(b, b.inttoptr(wide, ir.VectorType(PTR, WARP)), all_lanes(), size)
     return gather(b, _pointers(b, base, offsets, extra), all_lanes(), size)
 
 
 def _scatter_known(b: ir.IRBuilder, base: ir.Value, offsets: Offsets, extra: int, value: ir.Value, size: int) -> None:
     if not all(-(1 << 31) <= offset + extra < 1 << 31 for offset in offsets):
-        wide = b.add(splat(b, base, WARP), ir.Constant(ADDRESSES, [offset + extra for offset in offsets]))
+        wide = b.add(splat(b, base, WARP), vector_constant(I64, [offset + extra for offset in offsets]))
         scatter(b, value, b.inttoptr(wide, ir.VectorType(PTR, WARP)), all_lanes(), size)
     else:
         scatter(b, value, _pointers(b, base, offsets, extra), all_lanes(), size)
 
 
 def all_lanes() -> ir.Constant:
-    return ir.Constant(ir.VectorType(I1, WARP), [1] * WARP)
+    return vector_constant(I1, [1] * WARP)
 
 
 # --- pieces of vectors
@@ -223,14 +223,14 @@ def pick(b: ir.IRBuilder, vector: ir.Value, lanes: range) -> ir.Value:
     """The given lanes of a vector as a vector."""
     if lanes == range(vector.type.count):
         return vector
-    indices = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
+    indices = vector_constant(I32, lanes)
     return b.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), indices)
 
 
 def concatenate(b: ir.IRBuilder, parts: list[ir.Value]) -> ir.Value:
     """Vectors of one size end to end; their number is a power of two."""
     while len(parts) > 1:
-        both = ir.Constant(ir.VectorType(I32, 2 * parts[0].type.count), list(range(2 * parts[0].type.count)))
+        both = vector_constant(I32, range(2 * parts[0].type.count))
         parts = [b.shuffle_vector(x, y, both) for x, y in zip(parts[::2], parts[1::2], strict=True)]
     return parts[0]
 
@@ -245,7 +245,7 @@ def interleave(b: ir.IRBuilder, values: list[ir.Value]) -> ir.Value:
 
 
 def pick_many(b: ir.IRBuilder, vector: ir.Value, order: list[int]) -> ir.Value:
-    indices = ir.Constant(ir.VectorType(I32, len(order)), order)
+    indices = vector_constant(I32, order)
     return b.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), indices)
 
 
@@ -313,7 +313,7 @@ class _Helper:
         self.first = b.and_(b.call(some, [self.bits, I1(0)]), I32(WARP - 1))
         self.lead = b.extract_element(self.addresses, self.first)
         self.inactive = b.xor(self.bits, I32(-1))
-        self.steps = ir.Constant(ADDRESSES, [lane * stride for lane in range(WARP)])
+        self.steps = vector_constant(I64, [lane * stride for lane in range(WARP)])
         self.row = b.sub(self.lead, b.mul(b.zext(self.first, I64), I64(stride)))  # lane 0's address if all form a row
 
     def holds(self, equal: ir.Value) -> ir.Value:
@@ -371,7 +371,7 @@ def _make_load(module: ir.Module, size: int, count: int) -> ir.Function:
         half = WARP // 2
         starts = [b.extract_element(helper.addresses, I32(k)) for k in (0, half)]
         spread = concatenate(b, [splat(b, start, half) for start in starts])
-        steps = ir.Constant(ADDRESSES, [lane % half * stride for lane in range(WARP)])
+        steps = vector_constant(I64, [lane % half * stride for lane in range(WARP)])
         same = b.icmp_unsigned("==", helper.addresses, b.add(spread, steps))
         two = ir.IRBuilder(helper.branch(b.and_(helper.holds(same), helper.full()), "two_rows"))
         rows = [two.load(_pointer(two, start, 0), typ=lanes_of(element, half), align=size) for start in starts]

@@ -1,13 +1,14 @@
 """Shapes: what is known of a register when all 32 lanes execute together, for one block size.
 
-A shape with `offsets` says: lane l holds its leader's value plus offsets[l], modulo 2^bits. The leader is lane 0, or with
-`groups` the first lane of each half, quarter or eighth of the warp: in blocks of 16 x 16 threads a warp is two rows,
-and row * stride is one value for each. One group and all offsets 0 is a uniform register; None means nothing is known.
+A shape with `offsets` says: lane l holds its leader's value plus offsets[l], modulo 2^bits. The leader is lane 0, or
+with `groups` the first lane of each half, quarter or eighth of the warp: in blocks of 16 x 16 threads a warp is two
+rows, and row * stride is one value for each. One group and all offsets 0 is a uniform register; None means that nothing
+is known.
 
 The analysis is flow-insensitive: it looks at all definitions of a register at once, and is right because translate.py
 uses it only in code that all 32 lanes execute together. Where widening to 64 bits would need that `leader + offset`
-does not wrap around and no range proves it, the operation is listed in `Shapes.checks` and converged code tests it as it
-runs. Divergent branches are handled by `_spoil`: registers that paths write differently count as unknown at the join.
+does not wrap around and no range proves it, the operation is listed in `Shapes.checks` and converged code tests it as
+it runs. Divergent branches are handled by `_spoil`: registers that paths write differently are unknown at the join.
 """
 
 from __future__ import annotations

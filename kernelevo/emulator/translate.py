@@ -29,7 +29,6 @@ from .flow import Block, Program, joins, spinning
 from .instruction import Address, Immediate, Instruction, Operand, Register, SpecialRegister, Symbol
 from .layout import Layout
 from .memory import (
-    ADDRESSES,
     I1,
     I8,
     I32,
@@ -401,9 +400,7 @@ class Code:
         if place.vector is not None:
             return place.vector
         vector = self.resized(place.base, WARP)
-        return (
-            vector if place.offsets == ZERO else self.b.add(vector, vector_constant(I64, place.offsets or ZERO))
-        )
+        return vector if place.offsets == ZERO else self.b.add(vector, vector_constant(I64, place.offsets or ZERO))
 
     # --- operations
 
@@ -415,13 +412,9 @@ class Code:
 
     def execute(self, operation: Operation) -> None:
         """Code for an operation that is not control flow. self.mask is set."""
-        handler = {
-            Kind.RULE: self.rule, Kind.LOAD: self.load, Kind.STORE: self.store, Kind.COPY: self.copy,
-            Kind.MOVE: self.move, Kind.CONVERT_ADDRESS: self.convert_address, Kind.IS_SPACE: self.is_space,
-            Kind.CALL: self.call, Kind.BARRIER_RESULT: self.barrier_result,
-        }.get(operation.kind)  # fmt: skip
+        handler = _HANDLERS.get(operation.kind)
         if handler:
-            handler(operation)
+            handler(self, operation)
 
     def rule(self, operation: Operation) -> None:
         instruction, row = operation.instruction, operation.row
@@ -704,6 +697,13 @@ class Code:
         inner = operands[1:]
         count = inner[1] if len(inner) > 2 else Immediate(None, 0, False)
         return inner[0], count, inner[-1], code
+
+
+_HANDLERS: dict[Kind, Callable[[Code, Operation], None]] = {
+    Kind.RULE: Code.rule, Kind.LOAD: Code.load, Kind.STORE: Code.store, Kind.COPY: Code.copy, Kind.MOVE: Code.move,
+    Kind.CONVERT_ADDRESS: Code.convert_address, Kind.IS_SPACE: Code.is_space, Kind.CALL: Code.call,
+    Kind.BARRIER_RESULT: Code.barrier_result,
+}  # fmt: skip
 
 
 class _Callee:
