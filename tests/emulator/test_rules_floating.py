@@ -212,16 +212,17 @@ def test_sign_operations_touch_only_the_sign(modified: CompiledRules, lanes: int
 
 
 MINMAX = [f"{op}{nan}.{kind}" for op in ("min", "max") for nan in ("", ".NaN") for kind in ("f32", "f16", "bf16")]
-MINMAX += ["min.f64", "max.f64", "max.f16x2", "max.xorsign.abs.f32", "min.NaN.xorsign.abs.f16"]
+MINMAX += ["min.f64", "max.f64"]
+OTHER_MINMAX = ["max.NaN.f32 r r r r", "min.f32 r r r r", "max.f16x2", "max.xorsign.abs.f32", "min.NaN.xorsign.abs.f16"]
 
 
 @pytest.fixture(scope="module", params=["host", pytest.param("avx2", marks=pytest.mark.slow)])
 def minmax(request: Any) -> CompiledRules:
-    return compile_forms(MINMAX, PLAIN if request.param == "avx2" else host_features())
+    return compile_forms([*MINMAX, *OTHER_MINMAX], PLAIN if request.param == "avx2" else host_features())
 
 
 @pytest.mark.parametrize("lanes", [32, 1])
-@pytest.mark.parametrize("form", MINMAX[:-3])
+@pytest.mark.parametrize("form", MINMAX)
 def test_min_and_max_order_zeros_and_prefer_numbers_unless_nan_is_asked_for(
     minmax: CompiledRules, form: str, lanes: int
 ) -> None:
@@ -250,6 +251,12 @@ def test_packed_and_xorsign_forms(minmax: CompiledRules) -> None:
     assert list(minmax("max.f16x2", [0x3C00C000], [0xBC004000])) == [0x3C004000]
     assert minmax("max.xorsign.abs.f32", [-3.0, -3.0], [2.0, -4.0]).tolist() == [-3.0, 4.0]
     assert minmax("min.NaN.xorsign.abs.f16", [0xBC00], [0x4000])[0] == 0xBC00
+    assert minmax("min.f32 r r r r", [3.0, 1.0, np.nan], [2.0, 2.0, 7.0], [1.0, 3.0, np.nan]).tolist() == [
+        1.0,
+        1.0,
+        7.0,
+    ]
+    assert np.isnan(minmax("max.NaN.f32 r r r r", [3.0], [2.0], [np.nan])[0])
 
 
 TESTP = [

@@ -469,6 +469,11 @@ def test_subnormals_survive_a_host_that_flushes_them() -> None:
     assert out.view(np.uint32).tolist() == [3] * 32
 
 
+def test_an_operand_that_no_row_knows_is_refused() -> None:
+    with pytest.raises(emulator.Unsupported, match=r"atom\.global\.add\.u32 is not emulated"):
+        execute("atom.global.add.u32 %r1, [%rd0], 1, %rd5;", np.zeros(1, np.uint32))
+
+
 def test_an_instruction_without_a_row_is_refused_with_its_place() -> None:
     with pytest.raises(emulator.Unsupported, match=r"k\.ptx:\d+:\d+: add\.foo\.u32 is not emulated"):
         stored("add.foo.u32 %r1, %r0, 1;", "%r1")

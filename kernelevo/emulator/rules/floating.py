@@ -55,6 +55,11 @@ def minimum_or_maximum(e: Emitter, i: Instruction, *args: ir.Value) -> ir.Value:
     return a
 
 
+def _minmax_operands(i: Instruction) -> Signature:
+    """f32 has a form of three inputs."""
+    return i.types, i.types * (3 if len(i.operands) == 4 else 2)
+
+
 def _minmax(e: Emitter, i: Instruction, *args: ir.Value) -> ir.Value:
     return minimum_or_maximum(e, i, *_inputs(e, i, *args))
 
@@ -86,7 +91,7 @@ ROWS = (
     *(Row(op, SECTION + op, each("f64"), _arithmetic, ("rn|rz|rm|rp",), 1) for op in ("rcp", "sqrt")),
     *(Row(op, SECTION + op, each("f32"), emit, ("ftz?",), 1) for op, emit in (("abs", _abs), ("neg", _neg))),
     *(Row(op, SECTION + op, each("f64"), emit, (), 1) for op, emit in (("abs", _abs), ("neg", _neg))),
-    *(Row(op, SECTION + op, each("f32"), _minmax, ("ftz?", "NaN?")) for op in ("min", "max")),
+    *(Row(op, SECTION + op, each("f32"), _minmax, ("ftz?", "NaN?"), _minmax_operands) for op in ("min", "max")),
     *(Row(op, SECTION + op, each("f32"), _minmax, ("ftz?", "NaN?", "xorsign", "abs")) for op in ("min", "max")),
     *(Row(op, SECTION + op, each("f64"), _minmax) for op in ("min", "max")),
     Row("copysign", SECTION + "copysign", each("f32 f64"), _copysign),
