@@ -92,7 +92,7 @@ def _add(unit: Unit, name: str, code: str, *, after: str = "") -> Added:
         number += 1
         chosen = f"{name}_{number}"
     before = next((f for f in unit.functions if f.name == after), None)
-    place = (before or unit.functions[0]).outer
+    place = before.outer if before is not None else unit.functions[0].first
     column = " " * place.start_point.column
     block = indented(code.replace("NAME", chosen), column)
     if before is not None:

@@ -60,6 +60,17 @@ class Function:
         parent = self.node.parent
         return parent if parent is not None and parent.type == "template_declaration" else self.node
 
+    @property
+    def first(self) -> Node:
+        """Where the definition begins for a reader: at the comment lines right above it, when it has some."""
+        first = self.outer
+        while (above := first.prev_named_sibling) is not None and above.type == "comment":
+            on_own_line = above.start_point.column == len(indentation(above))
+            if not on_own_line or above.end_point.row + 1 != first.start_point.row:
+                break
+            first = above
+        return first
+
 
 @dataclass(frozen=True, slots=True)
 class Launch:

@@ -246,7 +246,7 @@ def _edits(
     before, after = ("\n".join(dedented(s) for s in part) for part in (_needed(found), found.after))
     output = f"{before}\n{found.total} += {filled('totals[r][c]', names, values)};\n{after}".strip()
     code = code.replace(" " * 12 + "OUTPUT", indented(output, " " * 12))
-    start = kernel.outer.start_byte
+    start = kernel.first.start_byte
     return (
         *vector.edits,
         Edit(start, start, filled(CONSTANTS, names, values)),

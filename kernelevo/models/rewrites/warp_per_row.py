@@ -130,7 +130,7 @@ def _line(statement: Node) -> Edit:
 
 def _launch_edits(unit: Unit, kernel: Function, launch: Launch, grid: Node, rows: int) -> list[Edit]:
     per_block = fresh(unit, "ROWS_PER_BLOCK")
-    start = kernel.outer.start_byte
+    start = kernel.first.start_byte
     constant = (
         f"// Rows, and warps, per block of {kernel.name}.\n// tunable: {per_block} = 2, 4, 8, 16\n"
         f"constexpr int {per_block} = {rows};\n\n"
