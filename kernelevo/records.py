@@ -95,7 +95,7 @@ class Task:
     hints: tuple[str, ...]  # advice of the task's author for proposals
     folder: Path  # where the task was read from
     digest: str  # content hash of the task's files
-    reduction: tuple[str, ...] = ()  # sizes, or products "a*b" of them, summed into one output element; the longest counts
+    reduction: tuple[str, ...] = ()  # sizes, or products "a*b" of them, that one output element sums; longest counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,7 +331,7 @@ class Evaluation:
             return self.verdict.reason or self.verdict.outcome.value
         if self.timing is None:
             return self.timing_reason or ""
-        return "\n".join(dict.fromkeys(c.bottleneck for c in self.timing.cases if c.bottleneck))
+        return "\n".join(f"{c.case.name}: {c.bottleneck}" for c in self.timing.cases if c.bottleneck)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated
 
 import typer
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -83,16 +83,16 @@ def print_gain(best: Evaluation | None, seed: Evaluation | None) -> None:
     if best is None or best.timing is None:
         return
     new = best.timing
-    console.print(f"\nbest: {duration(new.score_ns)}, {new.kind.value} for {new.target} by {new.method}")
-    console.print(f"  {escape(best.feedback)}")
+    console.print(f"\nbest: {duration(new.score_ns)}, {new.kind.value.upper()} for {new.target} by {new.method}")
+    console.print(indent(best.feedback, "  "), markup=False)
     if seed is None or seed.timing is None or seed.candidate == best.candidate:
         return
     old = seed.timing
+    console.print(f"seed: {duration(old.score_ns)}, {old.kind.value.upper()} for {old.target} by {old.method}")
+    console.print(indent(seed.feedback, "  "), markup=False)
     if (old.kind, old.target, old.method) == (new.kind, new.target, new.method):
-        console.print(f"seed: {duration(old.score_ns)}\n  {escape(seed.feedback)}")
-        console.print(
-            f"[bold]{old.score_ns / new.score_ns:.2f} times faster than the seed, {new.kind.value.upper()}[/bold]"
-        )
+        ratio = old.score_ns / new.score_ns
+        console.print(f"[bold]{ratio:.2f} times faster than the seed, {new.kind.value.upper()}[/bold]")
 
 
 class Progress:

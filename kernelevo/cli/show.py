@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -18,7 +17,8 @@ from kernelevo.records import Candidate, Evaluation, Outcome, Timing, TimingKind
 if TYPE_CHECKING:
     from kernelevo.archive import Ancestry
 
-console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())  # lines of a file or pipe stay whole
+# Lines of a file or pipe stay whole, whatever the width of the terminal is.
+console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=1000, soft_wrap=True)
 
 STYLES = {
     Outcome.PASSED.value: "green",
@@ -124,10 +124,11 @@ def ancestor(ancestry: Ancestry) -> Text:
     )
 
 
-def diff(old: Candidate, new: Candidate) -> Syntax:
+def diff(old: Candidate, new: Candidate) -> Text:
     """Unified diff of two sources."""
     lines = difflib.unified_diff(old.source.splitlines(), new.source.splitlines(), old.id, new.id, lineterm="", n=2)
-    return Syntax("\n".join(lines), "diff", theme="ansi_dark", background_color="default", word_wrap=True)
+    styles = {"+": "green", "-": "red", "@": "cyan"}
+    return Text("\n").join(Text(line, style=styles.get(line[:1], "")) for line in lines)
 
 
 def rows(
