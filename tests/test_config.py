@@ -23,7 +23,7 @@ def test_a_wrong_value_in_the_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_wrong_environment_variable_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="KERNELEVO_TIMEOUT_SECONDS.*soon"):
+    with pytest.raises(ConfigError, match=r"KERNELEVO_TIMEOUT_SECONDS.*soon"):
         read_settings(tmp_path, {"KERNELEVO_TIMEOUT_SECONDS": "soon"})
 
 

@@ -74,7 +74,7 @@ def test_atomics_on_one_address_queue() -> None:
 
 
 def test_reuse_is_counted_by_its_distance() -> None:
-    """Each warp reads its sectors of a row of 1024 floats, then reads them again: a quarter of 128 sectors in between."""
+    """Each of four warps reads its 32 of the 128 sectors of a row, then reads them again."""
     found = counters("twice", THREADS, 2, aligned(2048), aligned(2048), np.int32(1024))
     assert found["warp_read_sectors"] == found["block_read_sectors"] == 2 * 128
     assert found["reuse_within_16"] == 0
