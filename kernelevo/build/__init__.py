@@ -142,7 +142,7 @@ def _split(source: str, target: str, toolchain: Toolchain, headers: passes.Heade
     except SplitError as error:
         reason = f"line {error.line}: {error}"
         device = _device_only(source, target, toolchain, headers, work)
-        if device and not any(_names_torch(error) for error in device):
+        if device and not any(_names_torch(error, source) for error in device):
             return outcome(diagnostics=device)
         return outcome(fallback_reason=reason)
     (work / SOURCE_NAME).write_bytes(DEVICE_LINE + parts.device.data)
@@ -210,7 +210,7 @@ def _doubt(source: str, errors: Sequence[Diagnostic], parts: Split, work: Path) 
         if re.search(rf"\b({'|'.join(_BEYOND_PRELUDE)})\b", error.text) and "torch" in source:
             return f"line {error.line}: beyond what the split build knows of torch: {error.text}"
     kernel_lines = parts.device_lines()
-    if any(error.line in kernel_lines and not _names_torch(error) for error in device):
+    if any(error.line in kernel_lines and not _names_torch(error, source) for error in device):
         return None
     if device and host:
         # A missing semicolon is found on this line by one compiler and on the next by the other.
@@ -233,6 +233,7 @@ def _doubt(source: str, errors: Sequence[Diagnostic], parts: Split, work: Path) 
 _BEYOND_PRELUDE = (
     "nn", "optim", "data", "jit", "serialize", "fft", "linalg", "special", "sparse", "nested", "autograd", "utils",
 )  # fmt: skip
+_UNKNOWN_NAME = re.compile(r"must be a class or namespace name|is undefined|has no member|incomplete type")
 # The prelude of the host pass has torch's CUDA headers always; torch/extension.h has them not.
 _NEEDS_INCLUDE = re.compile(r'"(at|c10|torch)(::cuda)?" has no member "\w+"|identifier "(C10|AT|TORCH)_CUDA_\w+"')
 _CUDA_INCLUDE = re.compile(r"#\s*include\s*[<\"](ATen|c10)/cuda/")
@@ -240,9 +241,12 @@ _TORCH_LACKS = re.compile(r"has no member named|no member named '\w+' in ('(at|c
 _TORCH_NAMES = re.compile(r"\b(at|c10|torch|caffe2|pybind11|py)::|\"(at|c10|torch|py|pybind11)\"|\.h: |kernelevo")
 
 
-def _names_torch(error: Diagnostic) -> bool:
+def _names_torch(error: Diagnostic, source: str) -> bool:
     """Whether an error may come from what our declarations of torch lack."""
-    return error.line is None or _TORCH_NAMES.search(error.text) is not None
+    if error.line is None or _TORCH_NAMES.search(error.text):
+        return True
+    line = source.splitlines()[error.line - 1 : error.line]
+    return _UNKNOWN_NAME.search(error.text) is not None and any(map(_TORCH_NAMES.search, line))
 
 
 def _device_only(
