@@ -60,6 +60,7 @@ def serve(control: socket.socket, *, warm: Callable[[], None], work: Work) -> No
         control.send(Ready(isolation=isolation, error=error).model_dump_json().encode())
     if error is not None:
         return
+    sys.dont_write_bytecode = True  # from here on, only candidates would
     gc.freeze()  # the collector would otherwise touch, and so copy, every inherited page
     gc.enable()
     while _serve_one(server):

@@ -76,7 +76,13 @@ class ForkServer:
 
     def start(self, job: Job) -> _Worker:
         """Asks for a worker and returns at once; raises WorkerError when there is no server to ask."""
-        scratch = tempfile.mkdtemp(prefix="kernelevo-")
+        try:
+            scratch = tempfile.mkdtemp(prefix="kernelevo-")
+        except OSError as error:
+            raise WorkerError(
+                f"no folder for a worker: {error}",
+                next_step="make room, or name a folder that can be written in TMPDIR",
+            ) from error
         channel, worker_channel = socket.socketpair()
         output, worker_output = os.pipe()
         status, keeper_status = os.pipe()
@@ -124,7 +130,7 @@ class ForkServer:
         environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         # One thread each, or importing them leaves threads behind, and a process with threads cannot be forked.
         environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        environment |= {"MALLOC_ARENA_MAX": "2", "PYTHONDONTWRITEBYTECODE": "1"}
+        environment |= {"MALLOC_ARENA_MAX": "2"}
         # -P: the folder we are called from is not on the worker's path.
         command = [sys.executable, "-P", "-m", "kernelevo.worker", self._backend, str(control.fileno()), self._settings]
         self._process = subprocess.Popen(

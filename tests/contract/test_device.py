@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -240,6 +241,28 @@ def test_counting_gives_events_and_a_predicted_time(
     assert launch.time is not None
     assert 0 < launch.time.low_ns <= launch.time.median_ns <= launch.time.high_ns
     assert launch.time.bottleneck
+
+
+def test_a_counted_call_sends_back_events_and_no_tensors(
+    device: Device, built: Callable[[str], Build], x: torch.Tensor
+) -> None:
+    result = call(device, built("device"), x, SCALE, 2.0, sample_blocks=2)
+    assert result.outcome is Outcome.PASSED
+    assert (result.outputs, result.inputs_after) == ((), (None, None, None))
+
+
+def test_sessions_of_one_device_run_side_by_side(
+    device: Device, built: Callable[[str], Build], x: torch.Tensor
+) -> None:
+    artifact = built("device")
+
+    def run(factor: int) -> bool:
+        with device.open(artifact, entry="forward", timeout_seconds=30, memory_bytes=2 << 30) as session:
+            calls = [session.call([x, SCALE, float(factor + step)]) for step in range(5)]
+        return all(torch.equal(c.outputs[0], (factor + step) * x) for step, c in enumerate(calls))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(run, range(8)))
 
 
 def test_memory_is_limited_and_running_out_of_it_is_the_candidates_crash(

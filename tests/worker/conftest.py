@@ -50,7 +50,7 @@ class Site:
     mark: str
 
     def session(
-        self, artifact: Path, *, entry: str = "forward", timeout_seconds: float = 1.0, memory_bytes: int = 1 << 30
+        self, artifact: Path, *, entry: str = "forward", timeout_seconds: float = 20.0, memory_bytes: int = 1 << 30
     ) -> WorkerSession:
         job = Job(
             artifact=str(artifact), ptx=None, entry=entry, object_cache=str(artifact.parent), memory_bytes=memory_bytes
