@@ -373,6 +373,14 @@ class ResidentBlock {
 
 bool take(Launch& launch, uint64_t& linear) {
   if (launch.stopped.load(std::memory_order_relaxed)) return false;
+  if (launch.timed_out()) {
+    std::lock_guard lock(launch.mutex);
+    if (!launch.stopped.exchange(true)) {
+      launch.report.status = LaunchStatus::kTimedOut;
+      launch.report.site = -1;
+    }
+    return false;
+  }
   uint64_t n = launch.next.fetch_add(1, std::memory_order_relaxed);
   if (n >= launch.total) return false;
   linear = launch.config.sample_blocks ? launch.config.sample_blocks[n] : n;

@@ -75,6 +75,13 @@ class Operation:
     uniform_result: bool = False  # one value for lanes that execute it together and name the same members
 
     @property
+    def members(self) -> Operand:
+        """The membermask of an operation that waits for lanes."""
+        operands = self.instruction.operands
+        masked = self.kind is Kind.WARP_BARRIER or self.instruction.opcode in _MASKED
+        return operands[-1] if masked and operands else Immediate(None, -1, False)
+
+    @property
     def waits_for_lanes(self) -> bool:
         """Whether lanes named in a membermask must arrive first."""
         return self.kind is Kind.WARP_BARRIER or (
@@ -111,6 +118,7 @@ _HINT_PREFIXES = ("L1::", "L2::", "L2:")
 _NO_EFFECT = frozenset(
     ["prefetch", "prefetchu", "applypriority", "discard", "nanosleep", "griddepcontrol", "setmaxnreg", "pmevent"]
 )
+_MASKED = frozenset(("shfl", "vote", "match", "redux", "elect"))
 _RUNTIME_FUNCTIONS = frozenset(("vprintf", "__assertfail", "malloc", "free"))
 
 

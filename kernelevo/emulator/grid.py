@@ -266,8 +266,7 @@ def _first_wait(operation: Operation, before: list[Operation]) -> bool:
     """A warp operation starts a block, unless the same lanes have met in this block before."""
     if not operation.waits_for_lanes:
         return False
-    members = operation.instruction.operands[-1:]
-    return not any(each.waits_for_lanes and each.instruction.operands[-1:] == members for each in before)
+    return not any(each.waits_for_lanes and each.members == operation.members for each in before)
 
 
 def _sources(module: Module, name: str, seen: set[str]) -> list[str]:

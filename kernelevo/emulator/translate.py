@@ -1173,8 +1173,7 @@ class _Diverged(Code):
     def wait_for_lanes(self, operation: Operation) -> None:
         """Lanes that execute an operation with a membermask wait for the others it names, if those can still come."""
         b = self.b
-        operands = operation.instruction.operands
-        members = self.vector(operands[-1] if operands else Immediate(None, -1, False), "b32")
+        members = self.vector(operation.members, "b32")
         named = b.select(self.mask, members, self.ints(0))
         named = b.call(declare(b, f"llvm.vector.reduce.or.v{WARP}i32", ir.FunctionType(I32, [INTS])), [named])
         alive = b.bitcast(b.icmp_unsigned("!=", b.load(self.next), self.ints(at.LANE_EXITED)), I32)

@@ -20,7 +20,7 @@ from kernelevo.emulator.emit import is_signed, size_of
 from kernelevo.emulator.rules.row import Row
 
 from .rule_harness import compile_forms, instruction_of
-from .test_rules_table import sample_of
+from .test_rules_table import ROWS, sample_of
 
 THREADS, SLOT = 64, 8
 SKIPPED = (
@@ -65,7 +65,7 @@ def case_of(text: str) -> Case:
 def cases() -> list[Case]:
     """One form per row, and one for each of its types."""
     found = []
-    for row in rules.TABLE:
+    for row in ROWS:
         if row.opcode not in SKIPPED:
             forms = {types: text for text in sample_of(row) for types in [instruction_of(text).types]}
             found += [case_of(text) for text in list(forms.values())[:6]]

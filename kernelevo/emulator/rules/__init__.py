@@ -4,7 +4,7 @@
     destinations, sources = row.signature(instruction)
     value = row.emit(emitter, instruction, arguments)
 
-Not here: mov of special registers and symbols, ld/st/cvta/isspacep, control flow, barriers, mma/wmma/ldmatrix/cp.async.
+Not here: mov of special registers and symbols, ld/st/cvta/isspacep, control flow, barriers, cp.async.
 
 NaN: where PTX promises the canonical NaN, any NaN may result here. Directed roundings, ftz, sat and conversions
 are exact; `.approx` functions stay within the error the ISA documents (see approximate.py).
@@ -24,6 +24,7 @@ from kernelevo.emulator.rules import (
     floating,
     half,
     integer,
+    matrix,
     ordering,
     warp,
 )
@@ -40,6 +41,7 @@ TABLE: tuple[Row, ...] = (
     *warp.ROWS,
     *atomics.ROWS,
     *ordering.ROWS,
+    *matrix.ROWS,
 )
 
 _BY_OPCODE: dict[str, list[Row]] = defaultdict(list)
