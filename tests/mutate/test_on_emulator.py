@@ -105,9 +105,7 @@ def test_every_rule_leaves_a_seed_kernel_right(task: str, name: str, judged: Cal
 
 
 @pytest.mark.parametrize("task", STACKS)
-def test_rewrites_on_top_of_each_other_leave_a_seed_kernel_right(
-    task: str, judged: Callable[[str, str], str]
-) -> None:
+def test_rewrites_on_top_of_each_other_leave_a_seed_kernel_right(task: str, judged: Callable[[str, str], str]) -> None:
     source = rewritten(SEEDS[task], *STACKS[task])
     assert judged(task, source) == "passed"
 

@@ -11,11 +11,13 @@ import pytest
 from rewriting import ALL_RULES, SAMPLES, SEEDS, SOURCES, quiet_ranges, rewritten, sites
 
 from kernelevo.models.rewrites.syntax import apply_edits, has_errors, parse
+from kernelevo.toolchain import find_toolchain
 
 # (name of the golden file, source, steps, of which the file shows the last)
 GOLDEN = [
     ("fast_math.diff", "softmax", ["fast_math(softmax_kernel expf)"]),
     ("fast_math_rsqrtf.diff", "layernorm", ["fast_math(layernorm_kernel rsqrtf)"]),
+    ("fuse_loops.diff", "moments", ["fuse_loops(moments_kernel i<cols)"]),
     ("grid_stride.diff", "gelu", ["grid_stride(gelu_kernel blocks=1056)"]),
     ("keep_row.diff", "layernorm", ["keep_row(layernorm_kernel row registers=8)"]),
     (
@@ -156,6 +158,14 @@ def test_a_row_is_kept_only_when_it_is_read_again_unchanged(body: str) -> None:
     assert sites("stage_row", source) == {}
 
 
+def test_a_row_that_the_kernel_overwrites_through_another_pointer_is_not_kept() -> None:
+    in_place = ROW_LOOP.replace("float* out = y + blockIdx.x * n;", "float* out = x + blockIdx.x * n;")
+    body = f"float s = 0; {LOOP} {{ s += row[i]; }} {LOOP} {{ out[i] = s * row[i]; }}"
+    assert sites("keep_row", ROW_LOOP.replace("BODY", body)) != {}
+    assert sites("keep_row", in_place.replace("BODY", body)) == {}
+    assert sites("read_only", in_place.replace("BODY", body)) == {}
+
+
 def test_restrict_is_not_offered_where_the_output_may_be_the_input() -> None:
     in_place = SAMPLES["scale_in_place"]
     assert sites("restrict", in_place) == {}
@@ -205,18 +215,50 @@ def test_integer_division_stays_integer_division() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"float s = 0; {LOOP} {{ s += row[i]; }} {LOOP} {{ out[i] = s; }}",
+        f"{LOOP} {{ out[i] = row[i]; }} float s = 0; {LOOP} {{ s += out[n - i]; }}",
+        f"{LOOP} {{ out[i] = row[i]; }} float s = 0; {LOOP} {{ s += y[i]; }}",
+        f"float s = 0; {LOOP} {{ s += row[i]; }} float t = s; {LOOP} {{ t += row[i]; }}",
+        f"float s = 0; {LOOP} {{ s += row[i]; }} __syncthreads(); float t = 0; {LOOP} {{ t += row[i]; }}",
+        f"float s = 0, t = 0; {LOOP} {{ s += row[i]; }} for (int i = 0; i < n; ++i) {{ t += row[i]; }}",
+    ],
+)
+def test_loops_that_depend_on_each_other_are_not_fused(body: str) -> None:
+    assert sites("fuse_loops", ROW_LOOP.replace("BODY", body)) == {}
+
+
+BATCH = SAMPLES["matmul"].replace("c[row * N + col] = acc;", "c[(blockIdx.z * M + row) * N + col] = acc;")
+
+
+def test_a_tile_is_not_offered_where_the_grid_has_a_third_dimension() -> None:
+    assert sites("tile", BATCH) == {}
+
+
 STUBS = Path(__file__).parent / "stubs"
 
 
 @pytest.mark.nvcc
 @pytest.mark.slow
-@pytest.mark.parametrize("source", SOURCES)
-def test_everything_a_rewrite_makes_compiles(source: str, tmp_path: Path) -> None:
-    """One place of each rule and source, by nvcc against declarations of torch."""
+@pytest.mark.parametrize("source", SAMPLES)
+def test_what_a_rewrite_makes_of_other_peoples_code_compiles(source: str, tmp_path: Path) -> None:
+    """One place of each rule and sample, by nvcc against declarations of torch. (Seed kernels: test_on_emulator.)"""
+    nvcc = find_toolchain().nvcc
+    assert nvcc is not None
     for rule in ALL_RULES:
-        for argument in list(sites(rule.name, SOURCES[source]))[:1]:
+        for argument in list(sites(rule.name, SAMPLES[source]))[:1]:
             path = tmp_path / "candidate.cu"
-            path.write_text(rewritten(SOURCES[source], f"{rule.name}({argument})"))
-            command = ["nvcc", "-arch=sm_90", f"-I{STUBS}", "-ptx", str(path), "-o", str(tmp_path / "candidate.ptx")]
+            path.write_text(rewritten(SAMPLES[source], f"{rule.name}({argument})"))
+            command = [
+                str(nvcc.path),
+                "-arch=sm_90",
+                f"-I{STUBS}",
+                "-ptx",
+                str(path),
+                "-o",
+                str(tmp_path / "candidate.ptx"),
+            ]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{rule.name}({argument})\n{done.stderr}"

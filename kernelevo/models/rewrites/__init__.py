@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from kernelevo.models.rewrites import (
     fast_math,
+    fuse_loops,
     grid_stride,
     keep_row,
     launch_bounds,
@@ -40,6 +41,7 @@ RULES: tuple[Rule, ...] = (
     split_rows.RULE,
     specialize.RULE,
     warp_shuffle.RULE,
+    fuse_loops.RULE,
     vectorize.RULE,
     online_softmax.RULE,
     keep_row.RULE,

@@ -25,8 +25,10 @@ from kernelevo.models.rewrites.syntax import (
     Function,
     Loop,
     Unit,
+    block_text,
     canonical,
     constant,
+    contents,
     dedented,
     fresh,
     header,
@@ -35,7 +37,6 @@ from kernelevo.models.rewrites.syntax import (
     indented,
     leaves_early,
     pragma_of,
-    substitute,
     text,
     written,
 )
@@ -116,7 +117,7 @@ def _edits(unit: Unit, rows: list[Row], types: list[str], count: int) -> Iterato
                 if other.node.start_byte == place:
                     replacing |= {access.node.id: f"{name}[{slot}]" for access in found}
                     fill += f"{name}[{slot}] = {text(found[0].node)};\n" if position == 0 else ""
-        body = "\n".join(_lines(loop, replacing))
+        body = block_text(contents(loop.body), replacing=replacing)
         rest = header(loop).replace(f"= {start};", f"= {start} + {count} * {step};", 1)
         new = (
             f"#pragma unroll\nfor (int {slot} = 0; {slot} < {count}; ++{slot}) {{\n"
@@ -130,13 +131,4 @@ def _edits(unit: Unit, rows: list[Row], types: list[str], count: int) -> Iterato
         yield Edit(begin, loop.node.end_byte, indented(new, indentation(loop.node)).lstrip())
 
 
-def _lines(loop: Loop, replacing: dict[int, str]) -> Iterator[str]:
-    """The loop's statements with accesses replaced, without their common indentation."""
-    body = loop.body.named_children if loop.body.type == "compound_statement" else [loop.body]
-    for statement in body:
-        margin = indentation(statement)
-        first, *rest = substitute(statement, {}, replacing=replacing).rstrip("\n").split("\n")
-        yield "\n".join([first, *(line.removeprefix(margin) for line in rest)])
-
-
-RULE = Rule(name="keep_row", weight=3.0, sites=sites, after=("vectorize", "online_softmax"))
+RULE = Rule(name="keep_row", weight=3.0, sites=sites, after=("vectorize", "online_softmax", "fuse_loops"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kernelevo.models.rewrites.rule import Rule, Site
-from kernelevo.models.rewrites.shapes import Guard, Partition, guard, partition, unused_after
+from kernelevo.models.rewrites.shapes import Guard, Partition, grid_node, guard, partition, unused_after
 from kernelevo.models.rewrites.syntax import (
     Edit,
     Function,
@@ -48,12 +48,20 @@ def sites(unit: Unit) -> Iterator[Site]:
         found, launches = guard(unit, kernel), unit.launches_of(kernel)
         if found is None or len(launches) != 1 or len(launches[0].configuration) < 2:
             continue
-        if any("launch_bounds" in n.type for n in kernel.node.children):
+        if any("launch_bounds" in n.type for n in kernel.node.children) or not _is_one_dimensional(kernel):
+            continue
+        if grid_node(unit, launches[0].host, launches[0].configuration[0]) is None:
             continue
         for split in SPLITS:
             edits = _edits(unit, kernel, found, launches[0], split)
             if edits is not None:
                 yield Site(f"{kernel.name} threads={split}", edits)
+
+
+def _is_one_dimensional(kernel: Function) -> bool:
+    """Whether threads and blocks differ in x alone."""
+    members = {text(n) for n in find(kernel.body, "field_expression")}
+    return not members & {f"{name}.{axis}" for name in ("threadIdx", "blockIdx", "gridDim") for axis in "yz"}
 
 
 def _edits(unit: Unit, kernel: Function, found: Guard, launch: Launch, split: int) -> tuple[Edit, ...] | None:

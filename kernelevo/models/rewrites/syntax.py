@@ -7,7 +7,7 @@ types beyond what a declaration spells. Where it cannot tell, it answers None, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -219,6 +219,11 @@ def statements(body: Node) -> tuple[Node, ...]:
     return tuple(child for child in body.named_children if child.type not in ("comment", "preproc_call"))
 
 
+def contents(body: Node) -> list[Node]:
+    """`statements` with comments and preprocessor lines."""
+    return list(body.named_children) if body.type == "compound_statement" else [body]
+
+
 def following(statement: Node) -> tuple[Node, ...]:
     """The statements after this one in its block."""
     if statement.parent is None or statement.parent.type != "compound_statement":
@@ -321,6 +326,21 @@ def identifiers(node: Node) -> frozenset[str]:
 
 
 @lru_cache(maxsize=4096)
+def assigned(node: Node) -> frozenset[str]:
+    """Names whose own value the code may change: unlike `written`, without p of p[i] = v."""
+    names: set[str] = set()
+    for found in find(node, "assignment_expression", "update_expression", "pointer_expression"):
+        if found.type == "pointer_expression" and (operator(found) != "&" or _is_ldg(found)):
+            continue
+        target = found.child_by_field_name("left" if found.type == "assignment_expression" else "argument")
+        while target is not None and target.type in ("field_expression", "parenthesized_expression"):
+            target = target.child_by_field_name("argument") or next(iter(target.named_children), None)
+        if target is not None and target.type == "identifier":
+            names.add(text(target))
+    return frozenset(names)
+
+
+@lru_cache(maxsize=4096)
 def written(node: Node) -> frozenset[str]:
     """Names that the code assigns, increments or takes the address of; for a[i] = v that is a."""
     names: set[str] = set()
@@ -384,7 +404,7 @@ def definition(unit: Unit, function: Function, name: str) -> Node | None:
     local = list(declarations(function.body, name))
     if len(local) == 1:
         value = local[0][2]
-        if value is None or value.type == "argument_list" or name in written(function.body):
+        if value is None or value.type in ("argument_list", "initializer_list") or name in assigned(function.body):
             return None
         return value
     if local:
@@ -567,6 +587,22 @@ def substitute(node: Node, names: Mapping[str, str], *, replacing: Mapping[int, 
     visit(node)
     base = node.start_byte
     return apply_edits(text(node), [Edit(e.start - base, e.end - base, e.text) for e in edits])
+
+
+def block_text(
+    nodes: Sequence[Node], names: Mapping[str, str] | None = None, *, replacing: Mapping[int, str] | None = None
+) -> str:
+    """`substitute` for the statements of a block, without their common indentation; comments stay on their lines."""
+    code = ""
+    for previous, node in zip([None, *nodes], nodes, strict=False):
+        margin = indentation(node)
+        head, *rest = substitute(node, names or {}, replacing=replacing).rstrip("\n").split("\n")
+        lines = "\n".join([head, *(line.removeprefix(margin) for line in rest)])
+        same_line = previous is not None and node.type == "comment" and (
+            previous.end_point.row == node.start_point.row
+        )  # fmt: skip
+        code += ("  " if same_line else "\n" if code else "") + lines
+    return code
 
 
 def fresh(unit: Unit, name: str, *also: str) -> str:

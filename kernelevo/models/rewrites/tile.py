@@ -100,6 +100,8 @@ def _product(unit: Unit, kernel: Function) -> Product | None:
                     f"((blockDim.{axis} * blockIdx.{axis}) + threadIdx.{axis})"
                 ):
                     index[axis] = (name, declared_type(declaration))
+    if {"blockIdx.z", "threadIdx.z", "gridDim.z"} & {text(n) for n in find(kernel.body, "field_expression")}:
+        return None  # a batch, which the new grid would lose
     if set(index) != {"x", "y"} or top[2].type != "if_statement":
         return None
     if top[2].child_by_field_name("alternative") is not None:

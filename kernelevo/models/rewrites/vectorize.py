@@ -34,6 +34,7 @@ from kernelevo.models.rewrites.syntax import (
     Loop,
     Unit,
     atom,
+    block_text,
     canonical,
     constant,
     contains,
@@ -50,7 +51,6 @@ from kernelevo.models.rewrites.syntax import (
     pragma_of,
     replace,
     statements,
-    substitute,
     text,
     written,
 )
@@ -171,7 +171,7 @@ def _vectorize_guard(unit: Unit, kernel: Function, width: int) -> tuple[Edit, ..
     index = fresh(unit, "v")
     start, margin = text(found.start), indentation(found.declaration)
     wide = _wide_body(unit, kernel, found.body, accesses_, vectors, found.index, index, found.type)
-    tail = "\n".join(dedented(s) for s in _with_comments(found.body))
+    tail = block_text(_with_comments(found.body))
     new = (
         f"{setup}\n"
         f"const {found.type} {grid_threads} = gridDim.x * blockDim.x;\n"
@@ -287,19 +287,11 @@ def _wide_body(
         if is_stored:
             stores.append(f"{whole} = {values};")
         replacing |= {access.node.id: f"{values}.lane[{lane}]" for access in of_base}
-    lines = [substitute_lines(s, replacing) for s in _with_comments(body)]
-    code = "\n".join(lines)
+    code = block_text(_with_comments(body), replacing=replacing)
     if variable in _words(code):
         code = f"const {type_.removeprefix('const ')} {variable} = {index} * {vectors.width} + {lane};\n{code}"
     inner = f"#pragma unroll\nfor (int {lane} = 0; {lane} < {vectors.width}; ++{lane}) {{\n{indented(code, '    ')}\n}}"
     return "\n".join([*loads, inner, *stores])
-
-
-def substitute_lines(node: Node, replacing: dict[int, str]) -> str:
-    """`substitute`, with the indentation of the node's first line taken off every line."""
-    margin = indentation(node)
-    first, *rest = substitute(node, {}, replacing=replacing).split("\n")
-    return "\n".join([first, *(line.removeprefix(margin) for line in rest)])
 
 
 def _written_first(of_base: list[Access], body: tuple[Node, ...]) -> bool:
@@ -319,4 +311,4 @@ def _written_first(of_base: list[Access], body: tuple[Node, ...]) -> bool:
     )
 
 
-RULE = Rule(name="vectorize", weight=6.0, sites=sites, after=("tile", "online_softmax"))
+RULE = Rule(name="vectorize", weight=6.0, sites=sites, after=("tile", "online_softmax", "fuse_loops"))

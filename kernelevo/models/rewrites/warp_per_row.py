@@ -102,12 +102,12 @@ def _body_edits(unit: Unit, kernel: Function) -> list[Edit] | None:
     first = statements(kernel.body)[0]
     margin = indentation(first)
     start = (
-        f"const int {row} = blockIdx.x * blockDim.y + threadIdx.y;\n{margin}if ({row} >= {rows}) {{\n"
+        f"const unsigned int {row} = blockIdx.x * blockDim.y + threadIdx.y;\n{margin}if ({row} >= {rows}) {{\n"
         f"{margin}    return;\n{margin}}}\n{margin}"
     )
     edits.append(Edit(kernel.body.start_byte + 1, kernel.body.start_byte + 1, f"\n{margin}{start.rstrip()}"))
     last = kernel.parameters[-1].node
-    edits.append(Edit(last.end_byte, last.end_byte, f", int {rows}"))
+    edits.append(Edit(last.end_byte, last.end_byte, f", unsigned int {rows}"))
     return list(dict.fromkeys(edits))
 
 
@@ -142,7 +142,7 @@ def _launch_edits(unit: Unit, kernel: Function, launch: Launch, grid: Node, rows
         Edit(start, start, constant),
         replace(launch.configuration[0], given),
         replace(launch.configuration[1], f"dim3(32, {per_block})"),
-        Edit(last.end_byte, last.end_byte, f", static_cast<int>({count})"),
+        Edit(last.end_byte, last.end_byte, f", static_cast<unsigned int>({count})"),
         *unused_after(launch.host, launch.configuration[1:2]),
     ]
 
