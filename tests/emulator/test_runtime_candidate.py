@@ -1,4 +1,4 @@
-"""A torch extension as kernelevo builds it, loaded into the emulated device: c10::cuda, at::cuda and torch's autograd."""
+"""A torch extension as kernelevo builds it, on the emulated device: c10::cuda, at::cuda and torch's autograd."""
 
 from __future__ import annotations
 
