@@ -106,6 +106,13 @@ def descendants(root: int) -> list[int]:
     return found
 
 
+def has_children(pid: int) -> bool:
+    """Whether a process has children now; False where the kernel does not list them (CONFIG_PROC_CHILDREN)."""
+    with contextlib.suppress(OSError):
+        return any((task / "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir())
+    return False
+
+
 def usage(pid: int) -> tuple[int, int]:
     """(bytes of private or shared anonymous memory, threads) of a process; zeros when it has ended."""
     private = threads = 0

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from kernelevo.devices import confinement
 from kernelevo.devices.wire import UNANSWERED, End, Ending, FrameError, Job, Ready, Start, parse
 
-MAX_TASKS = 256  # processes and threads of one worker, all together
+MAX_TASKS = 64 + 4 * (os.cpu_count() or 1)  # processes and threads of one worker, all together
 MAX_MESSAGE_BYTES = 1 << 16
 _LOOK_SECONDS = 0.02  # between looks at whether the worker stopped itself
 _COUNT_EVERY = 10  # looks between counts of memory and processes
@@ -157,6 +157,7 @@ def _watch(worker: int, lifeline: int, memory_bytes: int) -> Ending:
     poll.register(lifeline, select.POLLIN | select.POLLHUP)
     me = int(os.readlink("/proc/self"))
     baseline, _ = confinement.usage(me)
+    worker_in_proc = next(iter(confinement.descendants(me)), worker)  # /proc may number it otherwise than we do
     looks = 0
     while True:
         if any(ready == lifeline for ready, _ in poll.poll(_LOOK_SECONDS * 1000)):
@@ -168,7 +169,8 @@ def _watch(worker: int, lifeline: int, memory_bytes: int) -> Ending:
             if ended == worker:
                 return _ending(status)
         looks += 1
-        if looks % _COUNT_EVERY == 0:
+        # A worker that forks is watched closely: in the time between two counts a fork bomb makes thousands.
+        if looks % _COUNT_EVERY == 0 or confinement.has_children(worker_in_proc):
             used = [confinement.usage(pid) for pid in confinement.descendants(me)]
             if (tasks := sum(threads for _, threads in used)) > MAX_TASKS:
                 return Ending(kind="processes", value=tasks)
