@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -90,12 +91,11 @@ class ForkServer:
         number = next(self._numbers)
         message = Start(worker=number, scratch=scratch, job=job).model_dump_json().encode()
         given = [worker_channel.fileno(), worker_output, keeper_status, keeper_lifeline]
-        worker = _Worker(self, number, channel, output, status, lifeline)
+        worker = _Worker(self, number, scratch, channel, output, status, lifeline)
         try:
             self._send(message, given)
         except BaseException:
             worker.discard()
-            os.rmdir(scratch)
             raise
         finally:
             worker_channel.close()
@@ -300,10 +300,18 @@ class _Worker:
     """The parent's four ends of one worker. Used by one thread at a time."""
 
     def __init__(
-        self, server: ForkServer, number: int, channel: socket.socket, output: int, status: int, lifeline: int
+        self,
+        server: ForkServer,
+        number: int,
+        scratch: str,
+        channel: socket.socket,
+        output: int,
+        status: int,
+        lifeline: int,
     ) -> None:
         self._server = server
         self._number = number
+        self._scratch = scratch
         self._channel = channel
         self._output = output
         self._status = status
@@ -358,11 +366,13 @@ class _Worker:
         self.discard()
 
     def discard(self) -> None:
-        """Closes our ends."""
+        """Closes our ends, and removes the scratch folder when no keeper lived to do it."""
         self._close_lifeline()
         self._channel.close()
         os.close(self._output)
         os.close(self._status)
+        if self._ending is None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _close_lifeline(self) -> None:
         if self._lifeline is not None:

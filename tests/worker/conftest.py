@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sysconfig
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -113,3 +114,13 @@ def opened(site: Site) -> Iterator[Site]:
     yield site
     site.server.close()
     assert count_processes(site.mark) == 0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scratch_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """All workers' folders below one of ours; nothing is left in it at the end."""
+    folder = tmp_path_factory.mktemp("scratch")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield
+    assert list(folder.glob("kernelevo-*")) == []
