@@ -5,7 +5,7 @@ This is the only module that reads the environment. Settings are read once and p
 | kernelevo.toml | environment | meaning |
 |---|---|---|
 | cache | KERNELEVO_CACHE | folder of built candidates and compiled emulator code |
-| archive | KERNELEVO_ARCHIVE | path of the SQLite archive |
+| archive | KERNELEVO_ARCHIVE | path of the SQLite archive, or a URL: postgresql+psycopg://... |
 | tasks | KERNELEVO_TASKS | folder of task folders; by default those that come with kernelevo |
 | host_compiler | KERNELEVO_HOST_COMPILER | compiler of candidates' host code: clang++ or g++ |
 | timeout_seconds | KERNELEVO_TIMEOUT_SECONDS | longest call of a candidate on one case |
@@ -20,7 +20,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from kernelevo.errors import ConfigError
 
@@ -28,10 +28,10 @@ FILE_NAME = "kernelevo.toml"
 ROOT = Path(__file__).resolve().parent.parent  # of the checkout, in an editable install
 
 
-def default_archive() -> Path:
+def default_archive() -> str:
     """db/kernelevo.sqlite of the checkout; in an ordinary install, the working directory's."""
     home = ROOT / "db"
-    return (home if (ROOT / "pyproject.toml").exists() else Path.cwd()) / "kernelevo.sqlite"
+    return str((home if (ROOT / "pyproject.toml").exists() else Path.cwd()) / "kernelevo.sqlite")
 
 
 class Settings(BaseModel):
@@ -40,12 +40,18 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cache: Path = Field(default_factory=lambda: Path.home() / ".cache" / "kernelevo")
-    archive: Path = Field(default_factory=default_archive)
+    archive: str = Field(default_factory=default_archive)
     tasks: Path | None = None
     host_compiler: str | None = None
     timeout_seconds: float = Field(default=20.0, gt=0)
     memory_gib: float = Field(default=8.0, gt=0)
     parallel: int = Field(default_factory=lambda: os.cpu_count() or 1, gt=0)
+
+    @field_validator("archive", "cache", "tasks")
+    @classmethod
+    def expand_home(cls, value: str | Path | None) -> str | Path | None:
+        """~ is the home folder."""
+        return value if value is None else type(value)(os.path.expanduser(value))
 
     @property
     def memory_bytes(self) -> int:
@@ -68,6 +74,10 @@ def read_settings(
             values = tomllib.loads(path.read_text())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: not valid TOML: {error}", next_step="correct the file or remove it") from error
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: cannot be read: {error.strerror}", next_step="make it a readable file"
+            ) from error
         origin = dict.fromkeys(values, str(path))
     for key in Settings.model_fields:
         variable = f"KERNELEVO_{key.upper()}"

@@ -5,8 +5,9 @@
 `ask` decides what to propose next and from which parents; `tell` records what came of it. The loop below, tests and
 external agents use the same two. Everything random in an iteration derives from (run seed, iteration), and a
 generation is asked for from earlier generations only: the same seed on the same machine gives the same lineage,
-however many candidates are evaluated at once. A run that was cut off goes on with `resume`: replies that were paid
-for are read again from the archive, and nothing is evaluated or counted twice.
+however many candidates are evaluated at once, as long as the verdicts are the same. (They can differ for a candidate
+on the edge of what is allowed: hidden cases are drawn anew for each evaluation.) A run that was cut off goes on with
+`resume`: replies that were paid for are read again from the archive, and nothing is evaluated or counted twice.
 
 Not covered: budgets in money or time, and evaluation of one generation while the next is being proposed.
 """
@@ -16,9 +17,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from enum import Enum
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from kernelevo.config import Settings, read_settings
@@ -104,7 +106,8 @@ def evolve(
         check_resumable(run, task)
     chooser = load_strategy(run.strategy)
     proposers = {name: given.get(name) or load_model(name) for name in run.models}
-    with load_device(device if not isinstance(device, str) else run.device, settings) as opened:
+    chosen = run.device if isinstance(device, str) else device
+    with archive.holding(run.id), load_device(chosen, settings) as opened:
         if resume is None:
             archive.create_run(run, task)
         else:
@@ -172,10 +175,15 @@ def evolve_generation(
     settings: Settings,
     watch: Callable[[Event], None],
 ) -> None:
-    """Proposes in order, evaluates up to `settings.parallel` candidates at once, tells in order of completion."""
+    """Proposes in order, evaluates up to `settings.parallel` candidates at once, tells in order of completion.
+
+    When something fails that is not a candidate's fault, what has not begun is given up, what is done is told first.
+    """
     known = {s.candidate for s in archive.scored(run.id)}
-    with ThreadPoolExecutor(settings.parallel, thread_name_prefix="evaluate") as pool:
-        waiting: dict[Future[Evaluation], tuple[Job, Candidate]] = {}
+    stages: SimpleQueue[Event] = SimpleQueue()
+    pool = ThreadPoolExecutor(settings.parallel, thread_name_prefix="evaluate")
+    waiting: dict[Future[Evaluation], tuple[Job, Candidate]] = {}
+    try:
         for job in jobs:
             watch(Event(step=Step.ASKED, job=job))
             candidate = propose_candidate(task, job, archive, models[job.model], device, known)
@@ -189,14 +197,31 @@ def evolve_generation(
             if earlier is not None and holds(earlier, device):
                 tell(archive, job, candidate, earlier, watch)
                 continue
-            waiting[pool.submit(evaluate, task, candidate, device=device, settings=settings)] = (job, candidate)
-        try:
-            for future in as_completed(waiting):
-                job, candidate = waiting[future]
+            future = pool.submit(evaluate_job, task, job, candidate, device, settings, stages)
+            waiting[future] = (job, candidate)
+        while waiting:
+            done, _ = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
+            while not stages.empty():
+                watch(stages.get())
+            for future in done:
+                evaluation = future.result()
+                tell(archive, *waiting.pop(future), evaluation, watch)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for future, (job, candidate) in waiting.items():
+            if future.done() and not future.cancelled() and future.exception() is None:
                 tell(archive, job, candidate, future.result(), watch)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+
+
+def evaluate_job(
+    task: Task, job: Job, candidate: Candidate, device: Device, settings: Settings, stages: SimpleQueue[Event]
+) -> Evaluation:
+    """`evaluate` in a thread of its own; the stages it reaches go into the queue."""
+
+    def reached(stage: str, text: str) -> None:
+        stages.put(Event(step=Step.STAGE, job=job, candidate=candidate, text=f"{stage}: {text}"))
+
+    return evaluate(task, candidate, device=device, settings=settings, progress=reached)
 
 
 def holds(earlier: Evaluation, device: Device) -> bool:
@@ -253,6 +278,8 @@ def new_run(
     for name, value in (("generations", generations), ("population", population)):
         if value < 1:
             raise UsageError(f"{name} is {value}", next_step=f"give {name} of at least 1")
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"seed is {seed}", next_step="give a seed from 0 to 2**63 - 1")
     if not models:
         raise UsageError("no model is given", next_step="name at least one, for example mutate")
     if task.seed_source is None and set(models) == {"mutate"}:

@@ -78,7 +78,7 @@ def self_test(
     """
     if task.seed_source is None:
         raise UsageError(f"task {task.name} has no seed.cu to mutate", next_step="write one, or choose another task")
-    toolchain = toolchain or find_toolchain()
+    toolchain = toolchain or find_toolchain(settings.host_compiler)
 
     def judge(source: str, mutant: Mutant | None) -> Trial:
         trial = _judge(task, source, mutant, device, settings, toolchain)

@@ -87,16 +87,19 @@ class Report:
 
 
 @functools.cache
-def find_toolchain() -> Toolchain:
-    """The toolchain of this machine. Raises ToolchainError naming everything that is missing."""
+def find_toolchain(host_compiler: str | None = None) -> Toolchain:
+    """The toolchain of this machine, with the fastest host compiler, or the one that is named.
+
+    host_compiler: "clang++" or "g++", or the path of one. Raises ToolchainError naming everything that is missing.
+    """
     nvcc, refused = find_nvcc()
-    hosts = find_host_compilers()
+    hosts = tuple(h for h in find_host_compilers() if host_compiler in (None, h.family, h.path.name, str(h.path)))
     ninja, torch, python_include = find_ninja(), find_torch(), find_python_include()
     missing = [
         f"{name} ({advice})"
         for name, found, advice in (
             (refused or "nvcc >= 12.8", nvcc, GET_NVCC),
-            ("a C++ compiler", hosts, GET_GXX),
+            (f"the host compiler {host_compiler}" if host_compiler else "a C++ compiler", hosts, GET_GXX),
             ("ninja", ninja, GET_NINJA),
             ("torch with its C++ headers", torch, GET_TORCH),
             ("Python.h", python_include, GET_PYTHON_HEADERS),
@@ -107,7 +110,7 @@ def find_toolchain() -> Toolchain:
         from kernelevo.errors import ToolchainError
 
         raise ToolchainError("cannot build kernels; missing: " + "; ".join(missing), next_step="kernelevo doctor")
-    gxx = next((host for host in hosts if host.family == "g++"), None)
+    gxx = next((host for host in find_host_compilers() if host.family == "g++"), None)
     return Toolchain(nvcc=nvcc, host=hosts[0], gxx=gxx, ninja=ninja, torch=torch, python_include=python_include)
 
 

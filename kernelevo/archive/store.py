@@ -8,8 +8,10 @@ Not covered: deciding anything. What to propose next is for selection.py, what a
 
 from __future__ import annotations
 
+import fcntl
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
@@ -112,6 +114,28 @@ class Archive:
     def reopen_run(self, run: str) -> None:
         """Records that a run goes on."""
         self.set_status(run, "running", ended_at=None)
+
+    @contextmanager
+    def holding(self, run: str) -> Iterator[None]:
+        """While in it, no other process goes on with the same run. Raises UsageError when one does already.
+
+        SQLite only: the lock is a file beside the archive, which the operating system frees when its owner dies.
+        """
+        if self.engine.dialect.name != "sqlite":
+            yield
+            return
+        path = Path(f"{self.engine.url.database}.{run}.lock")
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(
+                    f"run {run} is under way in another process", next_step="wait for it, or end it first"
+                ) from None
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
 
     def get_run(self, run: str) -> Run:
         """The run of that id or unique beginning of an id. Raises UsageError for none or several."""

@@ -6,6 +6,7 @@ Exit codes: 0 done (for `evaluate`: passed), 1 judged and not passed, 2 could no
 from __future__ import annotations
 
 import sys
+import traceback
 
 import typer
 
@@ -34,3 +35,13 @@ def main() -> None:
     except KeyboardInterrupt:
         print("kernelevo: interrupted; what was recorded is kept", file=sys.stderr)
         sys.exit(130)
+    except OSError as error:  # a full disk, a folder that cannot be written: the machine's state, in its own words
+        print(
+            f"kernelevo: {error}\n  next: free the space or the right that is missing; nothing recorded is lost",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    except Exception:
+        traceback.print_exc()
+        print("kernelevo: this is a defect of kernelevo, not of yours: please report the lines above", file=sys.stderr)
+        sys.exit(2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,14 +17,14 @@ if TYPE_CHECKING:
     from kernelevo.archive import Archive
 
 group = typer.Typer(help="Runs, candidates and their ancestry.", no_args_is_help=True)
-ArchiveOption = Annotated[Path | None, typer.Option("--archive", help="SQLite file [db/kernelevo.sqlite]")]
+ArchiveOption = Annotated[str | None, typer.Option("--archive", help="SQLite file, or a URL [db/kernelevo.sqlite]")]
 
 
 def register(app: typer.Typer) -> None:
     app.add_typer(group, name="archive")
 
 
-def opened(path: Path | None) -> Archive:
+def opened(path: str | None) -> Archive:
     from kernelevo.archive import open_archive
 
     return open_archive(read_settings(archive=path).archive, read_only=True)

@@ -40,25 +40,6 @@ def machine() -> str:
     return f"{processor}, {cores} cores, {memory:.0f} GiB, Python {platform.python_version()}"
 
 
-@group.command("build")
-def build_() -> None:
-    """Cold builds of one kernel beside the standard torch build of it: takes two to five minutes."""
-    from kernelevo.build.bench import bench_build
-    from kernelevo.toolchain import find_toolchain
-
-    console.print(machine())
-    cells = [
-        [
-            row.name,
-            f"{row.seconds:.2f}",
-            f"{row.ratio:.1f} x" if row.ratio else "1 x",
-            f"{row.precompile_seconds:.1f}" if row.precompile_seconds is not None else "-",
-        ]
-        for row in bench_build(find_toolchain(), read_settings().cache)
-    ]
-    console.print(rows("", ["build", "seconds", "faster", "header, once, seconds"], cells, right=[1, 2, 3]))
-
-
 @group.command()
 def archive() -> None:
     """Bookkeeping per iteration with 1,000 and with 100,000 candidates in the archive."""

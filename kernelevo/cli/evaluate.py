@@ -34,7 +34,7 @@ def evaluate(
 
     try:
         evaluation = evaluate_file(task, kernel, device=device, settings=read_settings())
-    except KernelevoError as error:
+    except (KernelevoError, OSError) as error:
         if not json_:
             raise
         print(json.dumps({"error": type(error).__name__, "message": str(error)}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from textwrap import indent
 from typing import Annotated
 
@@ -29,7 +28,7 @@ def evolve(
     generations: Annotated[int, typer.Option(min=1)] = 4,
     population: Annotated[int, typer.Option(min=1, help="proposals per generation")] = 4,
     seed: Annotated[int, typer.Option(help="same seed, same machine: same lineage")] = 0,
-    archive: Annotated[Path | None, typer.Option(help="SQLite file [db/kernelevo.sqlite]")] = None,
+    archive: Annotated[str | None, typer.Option(help="SQLite file, or a URL [db/kernelevo.sqlite]")] = None,
     resume: Annotated[str | None, typer.Option(help="id of a run to go on with")] = None,
 ) -> None:
     """Evolves faster kernels for a task."""
@@ -43,9 +42,9 @@ def evolve(
         if task is None:
             if resume is None:
                 raise UsageError("no task is given", next_step="name one of `kernelevo tasks list`, or --resume RUN")
-            task = opened.get_run(resume).task
+            task = opened.get_run(resume).task  # below the tasks folder; a task elsewhere is named with --resume
         loaded = load_task(task, root=settings.tasks)
-        console.print(f"[bold]{loaded.title}[/bold] on {device}, archive {settings.archive}")
+        console.print(f"[bold]{loaded.title}[/bold], archive {settings.archive}")
         with Progress(loaded) as progress:
             result = run_evolution(
                 loaded,
@@ -74,7 +73,7 @@ def evolve(
         print_gain(evaluations[result.best.id], evaluations.get(result.seed.id) if result.seed else None)
         console.print(
             f"\narchive: {settings.archive}\nnext: kernelevo archive show {result.best.id}\n"
-            f"      kernelevo archive list\n      kernelevo evolve {loaded.name} --seed {result.run.seed + 1}"
+            f"      kernelevo archive list\n      kernelevo evolve {task} --seed {result.run.seed + 1}"
         )
 
 
