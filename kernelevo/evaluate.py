@@ -214,7 +214,7 @@ def _build(
     from kernelevo.build import build
 
     started = time.monotonic()
-    toolchain = toolchain or find_toolchain()
+    toolchain = toolchain or find_toolchain(settings.host_compiler)
     result = build(candidate, target=device.target, toolchain=toolchain, cache=settings.cache)
     return result, time.monotonic() - started
 

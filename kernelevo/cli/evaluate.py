@@ -12,8 +12,8 @@ import typer
 from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console, evaluation_lines
 from kernelevo.config import read_settings
-from kernelevo.errors import KernelevoError
-from kernelevo.records import Evaluation, Outcome
+from kernelevo.errors import KernelevoError, UsageError
+from kernelevo.records import Candidate, Evaluation, Outcome
 
 
 def register(app: typer.Typer) -> None:
@@ -25,6 +25,9 @@ def evaluate(
     kernel: Annotated[Path, typer.Argument(help="one CUDA source, or - for standard input")],
     device: Annotated[str, typer.Option(help="emulator or cuda")] = "emulator",
     json_: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
+    archive: Annotated[
+        str | None, typer.Option(help="record the evaluation in this archive; otherwise nowhere")
+    ] = None,
 ) -> None:
     """Builds, verifies and times one kernel.
 
@@ -33,7 +36,11 @@ def evaluate(
     from kernelevo.evaluate import evaluate_file
 
     try:
+        if archive is not None and str(kernel) == "-":
+            raise UsageError("--archive needs a file, not standard input", next_step="write the kernel to a file")
         evaluation = evaluate_file(task, kernel, device=device, settings=read_settings())
+        if archive is not None:
+            record(task, kernel, evaluation, archive)
     except (KernelevoError, OSError) as error:
         if not json_:
             raise
@@ -45,6 +52,17 @@ def evaluate(
         for line in evaluation_lines(evaluation):
             console.print(line, markup=False)
     sys.exit(exit_code(evaluation))
+
+
+def record(task: str, kernel: Path, evaluation: Evaluation, archive: str) -> None:
+    """Stores an evaluation outside any run."""
+    from kernelevo.archive import open_archive
+    from kernelevo.tasks import load_task
+
+    loaded = load_task(task, root=read_settings().tasks)
+    candidate = Candidate(source=kernel.read_text(encoding="utf-8"), entry=loaded.entry)
+    with open_archive(archive) as opened:
+        opened.record_evaluation(loaded, candidate, evaluation)
 
 
 def exit_code(evaluation: Evaluation) -> int:
