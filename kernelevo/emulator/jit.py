@@ -2,7 +2,7 @@
 
 compile_module gives an object file; load makes its function callable. Objects name no outside symbols (generated code
 calls C through tables in memory), so that they can be loaded in any process. Files are written whole and renamed, so
-several processes may share the folder.
+several processes may share the folder. Each carries a digest of itself: a truncated or damaged one is not read.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -126,12 +127,18 @@ def folder() -> Path:
     return Path(root) / "emulator"
 
 
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
 def read(name: str) -> tuple[dict[str, Any], bytes] | None:
-    """The facts and the code kept under `name`, or None."""
+    """The facts and the code kept under `name`; None when there are none, or the file is not whole."""
     try:
         whole = (folder() / name).read_bytes()
-        length = int.from_bytes(whole[:4], "little")
-        return json.loads(whole[4 : 4 + length]), whole[4 + length :]
+        digest, rest = whole[:_DIGEST_BYTES], whole[_DIGEST_BYTES:]
+        if hashlib.sha256(rest).digest() != digest:
+            return None
+        length = int.from_bytes(rest[:4], "little")
+        return json.loads(rest[4 : 4 + length]), rest[4 + length :]
     except (OSError, ValueError):
         return None
 
@@ -139,11 +146,16 @@ def read(name: str) -> tuple[dict[str, Any], bytes] | None:
 def write(name: str, facts: dict[str, Any], code: bytes) -> None:
     """Keeps facts and code. A folder that cannot be written costs time, nothing else."""
     head = json.dumps(facts).encode()
+    rest = len(head).to_bytes(4, "little") + head + code
     try:
         folder().mkdir(parents=True, exist_ok=True)
         handle, path = tempfile.mkstemp(dir=folder())
+    except OSError:
+        return
+    try:
         with os.fdopen(handle, "wb") as file:
-            file.write(len(head).to_bytes(4, "little") + head + code)
+            file.write(hashlib.sha256(rest).digest() + rest)
         os.replace(path, folder() / name)
     except OSError:
-        pass
+        with suppress(OSError):
+            os.unlink(path)
