@@ -65,8 +65,9 @@ Counter::Counter(std::vector<Site> sites, std::size_t basic_blocks)
   : site_facts_(std::move(sites)), site_counts_(site_facts_.size()), block_counts_(basic_blocks) {}
 
 void Counter::block(uint64_t thread_block, uint32_t basic_block, uint32_t mask) {
-  if (thread_block_ != thread_block + 1) {
-    thread_block_ = thread_block + 1;
+  if (ordinal_ == 0 || thread_block_ != thread_block) {
+    thread_block_ = thread_block;
+    ++ordinal_;
     for (History& warp : warps_) warp = {};
   }
   BlockCounts& counts = block_counts_[basic_block];
@@ -74,14 +75,19 @@ void Counter::block(uint64_t thread_block, uint32_t basic_block, uint32_t mask) 
   counts.lanes += std::popcount(mask);
 }
 
-void Counter::access(uint32_t warp_number, uint32_t site, uint32_t mask, const uint64_t* addresses) {
+void Counter::access(const WarpState& warp_state, uint32_t site, uint32_t mask, const uint64_t* addresses) {
   if (mask == 0) return;
+  if (site_facts_[site].space == Space::generic) {
+    const uint64_t offset = addresses[std::countr_zero(mask)] - reinterpret_cast<uint64_t>(warp_state.block->shared);
+    if (offset < warp_state.block->total_shared_bytes) ++site;
+  }
   const Site& facts = site_facts_[site];
   SiteCounts& counts = site_counts_[site];
+  const bool atomic = facts.reads && facts.writes;
   ++counts.requests;
   counts.lanes += std::popcount(mask);
-  if (facts.reads && facts.writes) counts.serial += most_on_one_address(mask, addresses);
   if (facts.space == Space::shared) {
+    if (atomic) counts.serial += most_on_one_address(mask, addresses);
     // Lanes that together move 128 bytes go through the banks at a time: all 32, 16 or 8.
     const int group = std::max<int>(warp * bank_bytes / std::max(facts.bytes, bank_bytes), 1);
     for (int first = 0; first < warp; first += group) {
@@ -92,16 +98,24 @@ void Counter::access(uint32_t warp_number, uint32_t site, uint32_t mask, const u
     }
     return;
   }
+  if (atomic) {
+    for (uint32_t left = mask; left != 0; left &= left - 1) {
+      Atomics& on_address = atomics_[addresses[std::countr_zero(left)]];
+      ++on_address.lanes;
+      on_address.several_blocks |= on_address.last_block != 0 && on_address.last_block != ordinal_;
+      on_address.last_block = ordinal_;
+    }
+  }
   distinct_sectors(facts.bytes, mask, addresses, [&](uint64_t sector) {
     ++counts.sectors;
-    if (facts.space != Space::global) return;
+    if (facts.space == Space::local) return;
     Touch& touch = sectors_[sector];
-    if (facts.writes) touch.written = true;
+    if (facts.writes && touch.first_write == 0) touch.first_write = ordinal_;
     if (!facts.reads) return;
-    read(warp_number, sector);
-    if (touch.last_reader == thread_block_) return;
-    touch.shared = touch.last_reader != 0;
-    touch.last_reader = thread_block_;
+    read(static_cast<uint32_t>(warp_state.index), sector);
+    if (touch.first_read == 0) touch.first_read = ordinal_;
+    if (touch.last_read == ordinal_) return;
+    touch.last_read = ordinal_;
     ++block_read_sectors_;
   });
 }
@@ -120,14 +134,31 @@ void Counter::read(uint32_t warp_number, uint64_t sector) {
   ++history.now;
 }
 
+uint64_t Counter::hottest_of_one() const {
+  uint64_t most = 0;
+  for (const auto& [address, on_address] : atomics_)
+    if (!on_address.several_blocks) most = std::max(most, on_address.lanes);
+  return most;
+}
+
+uint64_t Counter::hottest_of_several() const {
+  uint64_t most = 0;
+  for (const auto& [address, on_address] : atomics_)
+    if (on_address.several_blocks) most = std::max(most, on_address.lanes);
+  return most;
+}
+
 std::vector<Footprint> Counter::footprints() const {
   std::map<uint64_t, Footprint> by_base;
+  const uint64_t half = ordinal_ / 2;
   for (const auto& [sector, touch] : sectors_) {
     const auto allocation = runtime::find_allocation(reinterpret_cast<const void*>(sector * sector_bytes));
     Footprint& footprint = by_base[allocation ? allocation->address : 0];
     footprint.bytes = allocation ? allocation->size : 0;
-    if (touch.last_reader != 0) ++(touch.shared ? footprint.read_shared : footprint.read_once);
-    if (touch.written) ++footprint.written;
+    footprint.read += touch.first_read != 0;
+    footprint.read_half += touch.first_read != 0 && touch.first_read <= half;
+    footprint.written += touch.first_write != 0;
+    footprint.written_half += touch.first_write != 0 && touch.first_write <= half;
   }
   std::vector<Footprint> all;
   for (const auto& entry : by_base) all.push_back(entry.second);
@@ -137,11 +168,11 @@ std::vector<Footprint> Counter::footprints() const {
 }  // namespace kernelevo
 
 void kernelevo_count_block(kernelevo::Counter* counter, const kernelevo::WarpState* warp, uint32_t basic_block,
-               uint32_t mask) {
+                           uint32_t mask) {
   counter->block(warp->block->linear_index, basic_block, mask);
 }
 
 void kernelevo_count_access(kernelevo::Counter* counter, const kernelevo::WarpState* warp, uint32_t site,
                             uint32_t mask, const uint64_t* addresses) {
-  counter->access(static_cast<uint32_t>(warp->index), site, mask, addresses);
+  counter->access(*warp, site, mask, addresses);
 }

@@ -13,11 +13,11 @@
 
 namespace kernelevo {
 
-enum class Space : uint8_t { global, shared, local };
+enum class Space : uint8_t { global, shared, local, generic };
 
 // Static facts of one memory instruction.
 struct Site {
-  Space space;
+  Space space;  // generic: global, or when it is the block's shared memory, the next site, which is its shared twin
   bool reads;
   bool writes;
   uint32_t bytes;  // per lane: element size x vector length
@@ -37,12 +37,13 @@ struct BlockCounts {
   uint64_t lanes = 0;     // active lanes over all executions
 };
 
-// Distinct sectors of one allocation.
+// Distinct sectors of one allocation, after the first half of the thread blocks that ran and after all of them.
 struct Footprint {
-  uint64_t bytes = 0;    // size of the allocation; 0 when unknown
-  uint64_t read_once = 0;  // sectors read by exactly one of the thread blocks that ran
-  uint64_t read_shared = 0;  // sectors read by several of them
-  uint64_t written = 0;    // distinct sectors written
+  uint64_t bytes = 0;  // size of the allocation; 0 when unknown
+  uint64_t read_half = 0;
+  uint64_t read = 0;
+  uint64_t written_half = 0;
+  uint64_t written = 0;
 };
 
 // Reads of sectors that the same warp read before, by how many sectors it read in between: element b counts distances
@@ -55,20 +56,29 @@ public:
   Counter(std::vector<Site> sites, std::size_t basic_blocks);
 
   void block(uint64_t thread_block, uint32_t basic_block, uint32_t mask);
-  void access(uint32_t warp, uint32_t site, uint32_t mask, const uint64_t* addresses);
+  void access(const WarpState& warp, uint32_t site, uint32_t mask, const uint64_t* addresses);
 
   const std::vector<SiteCounts>& sites() const { return site_counts_; }
   const std::vector<BlockCounts>& blocks() const { return block_counts_; }
   uint64_t block_read_sectors() const { return block_read_sectors_; }  // distinct per thread block, summed
+  // Atomics on the global address that has most of them: among addresses that one thread block used, and that several did.
+  uint64_t hottest_of_one() const;
+  uint64_t hottest_of_several() const;
   uint64_t warp_read_sectors() const { return warp_read_sectors_; }    // distinct per warp, summed
   const Reuse& reuse() const { return reuse_; }
   std::vector<Footprint> footprints() const;
 
 private:
+  // Numbers of thread blocks in the order in which they ran, from 1; 0 is none.
   struct Touch {
-    uint64_t last_reader = 0;  // number of the thread block, from 1
-    bool shared = false;
-    bool written = false;
+    uint64_t first_read = 0;
+    uint64_t last_read = 0;
+    uint64_t first_write = 0;
+  };
+  struct Atomics {
+    uint64_t lanes = 0;
+    uint64_t last_block = 0;
+    bool several_blocks = false;
   };
 
   // What one warp of the running thread block has read, and when, in sectors.
@@ -83,11 +93,13 @@ private:
   std::vector<SiteCounts> site_counts_;
   std::vector<BlockCounts> block_counts_;
   std::unordered_map<uint64_t, Touch> sectors_;
+  std::unordered_map<uint64_t, Atomics> atomics_;
   std::vector<History> warps_;
   uint64_t block_read_sectors_ = 0;
   uint64_t warp_read_sectors_ = 0;
   Reuse reuse_{};
-  uint64_t thread_block_ = 0;  // number of the one that runs, from 1
+  uint64_t thread_block_ = 0;  // linear number in the grid of the one that runs
+  uint64_t ordinal_ = 0;       // the same in the order in which they ran
 };
 
 }  // namespace kernelevo
@@ -95,7 +107,7 @@ private:
 // What counted kernels call.
 extern "C" {
 void kernelevo_count_block(kernelevo::Counter* counter, const kernelevo::WarpState* warp, uint32_t basic_block,
-               uint32_t mask);
+                           uint32_t mask);
 void kernelevo_count_access(kernelevo::Counter* counter, const kernelevo::WarpState* warp, uint32_t site,
-              uint32_t mask, const uint64_t* addresses);
+                            uint32_t mask, const uint64_t* addresses);
 }

@@ -41,7 +41,7 @@ py::tuple block_counts(const Counter& counter) {
 py::list footprints(const Counter& counter) {
   py::list all;
   for (const Footprint& f : counter.footprints())
-    all.append(py::make_tuple(f.bytes, f.read_once, f.read_shared, f.written));
+    all.append(py::make_tuple(f.bytes, f.read_half, f.read, f.written_half, f.written));
   return all;
 }
 
@@ -61,6 +61,8 @@ void bind_count(py::module_& m) {
       .def("blocks", &block_counts)
       .def("footprints", &footprints)
       .def("reuse", &Counter::reuse)
+      .def_property_readonly("hottest_of_one", &Counter::hottest_of_one)
+      .def_property_readonly("hottest_of_several", &Counter::hottest_of_several)
       .def_property_readonly("warp_read_sectors", &Counter::warp_read_sectors)
       .def_property_readonly("block_read_sectors", &Counter::block_read_sectors);
 }

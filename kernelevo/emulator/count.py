@@ -17,7 +17,9 @@ Counters (per launch; "instructions" are executions by a warp):
     warp_read_sectors           distinct sectors that each warp reads, summed over warps
     reuse_within_1 ... 32768    sector reads that repeat one of the same warp, fewer than so many sectors before
     unique_read_bytes, unique_write_bytes     distinct bytes of the launch, in whole sectors
-    atomics, atomic_serial      executions; and the longest queue on one address, summed
+    atomics                     executions
+    shared_atomic_serial        the longest queue on one shared address of each execution, summed
+    hottest_atomics             lanes' atomics on the busiest global address
     barriers, branches, divergent_executions
     path_load, path_shared, path_shuffle, path_special, path_arithmetic
                                 dependent operations on the longest path of each executed basic block, summed over
@@ -26,6 +28,7 @@ Counters (per launch; "instructions" are executions by a warp):
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -93,13 +96,14 @@ class Access:
     serial: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Footprint:
-    """Distinct sectors of one allocation, by the blocks that ran."""
+    """Distinct sectors of one allocation, after the first half of the blocks that ran and after all of them."""
 
     bytes: int  # of the allocation; 0 when unknown
-    read_once: int  # sectors that one block read
-    read_shared: int  # sectors that several blocks read
+    read_half: int
+    read: int
+    written_half: int
     written: int
 
 
@@ -114,6 +118,8 @@ class Events:
     lanes: Sequence[int]  # active, over those executions
     accesses: Sequence[Access]
     footprints: Sequence[Footprint]
+    hottest_of_one: int  # atomics on the busiest of the addresses that one block used
+    hottest_of_several: int  # atomics on the busiest of the addresses that several blocks used
     block_read_sectors: int
     warp_read_sectors: int
     reuse: Sequence[int]  # reads of sectors read before by the same warp, by binary digits of the distance between
@@ -139,21 +145,24 @@ def count(blocks: Sequence[Sequence[Instruction]], events: Events) -> dict[str, 
     for digits, reads in enumerate(accumulate(events.reuse)):
         totals[f"reuse_within_{2**digits}"] = reads
     counters = {name: value * scale for name, value in totals.items()}
-    for footprint in events.footprints:
-        unique = footprint.read_once * scale + footprint.read_shared
-        counters["unique_read_bytes"] = counters.get("unique_read_bytes", 0.0) + within(unique, footprint)
-        counters["unique_write_bytes"] = counters.get("unique_write_bytes", 0.0) + within(
-            footprint.written * scale, footprint
-        )
+    for name, pick in (("read", lambda f: (f.read, f.read_half)), ("write", lambda f: (f.written, f.written_half))):
+        sizes = [distinct_bytes(*pick(footprint), scale, footprint.bytes) for footprint in events.footprints]
+        counters[f"unique_{name}_bytes"] = sum(sizes)
+    counters["hottest_atomics"] = max(events.hottest_of_one, events.hottest_of_several * scale)
     counters["blocks"] = events.grid_blocks
     counters["warps"] = events.grid_blocks * events.warps_per_block
     return counters
 
 
-def within(sectors: float, footprint: Footprint) -> float:
-    """Bytes of that many sectors, but no more than the allocation has."""
-    size = sectors * SECTOR_BYTES
-    return min(size, footprint.bytes + SECTOR_BYTES) if footprint.bytes else size
+def distinct_bytes(sectors: int, sectors_half: int, scale: float, allocation_bytes: int) -> float:
+    """Bytes of the distinct sectors that the whole grid touches, in an allocation of that size (0: not known).
+
+    The number after all sampled blocks over that after half of them says how it grows: blocks with sectors of their
+    own double it, blocks that share all sectors leave it as it is. Growth goes on as that power of the blocks.
+    """
+    growth = math.log2(sectors / sectors_half) if sectors and sectors_half else 1.0
+    size = sectors * SECTOR_BYTES * scale ** min(growth, 1.0)
+    return min(size, allocation_bytes + SECTOR_BYTES) if allocation_bytes else size
 
 
 def add_access(totals: dict[str, float], access: Access) -> None:
@@ -172,7 +181,7 @@ def add_access(totals: dict[str, float], access: Access) -> None:
             totals["global_write_sectors"] += access.sectors
     if access.reads and access.writes:
         totals["atomics"] += access.requests
-        totals["atomic_serial"] += access.serial
+        totals["shared_atomic_serial"] += access.serial
 
 
 def block_cost(instructions: Sequence[Instruction]) -> dict[str, float]:

@@ -24,7 +24,8 @@ I32, I64 = ir.IntType(32), ir.IntType(64)
 ADDRESSES = ir.VectorType(I64, WARP)
 BLOCK_HOOK, ACCESS_HOOK = 0, 1  # positions in _runtime.Counter.hooks
 WRITES = frozenset(("st", "red", "atom"))
-SPACES = {"global": 0, "generic": 0, "const": 0, "shared": 1, "local": 2}  # enum Space of count.h
+SPACES = {"global": 0, "const": 0, "shared": 1, "local": 2, "generic": 3}  # enum Space of count.h
+LIMIT_SECONDS = 10.0  # of a counted launch: its blocks may wait for blocks that do not run
 
 
 class Counting:
@@ -61,6 +62,8 @@ class Counting:
         code.b.store(addresses, self.slot)
         code.call_hook(ACCESS_HOOK, I32(len(self.sites)), code.b.bitcast(mask, I32), self.slot)
         self.sites.append(site)
+        if space == "generic":  # its shared twin, for the accesses that turn out to be to shared memory
+            self.sites.append(("shared", *site[1:]))
 
     def on_branch(self, code: Code, block: Block, taken: ir.Value, mask: ir.Value) -> None:
         """Divergence shows in the lanes of the blocks."""
@@ -98,6 +101,7 @@ class CountedKernel:
             dynamic_shared_bytes,
             ctypes.string_at(parameters, self.kernel.info.params_bytes),
             threads=1,
+            time_limit_seconds=LIMIT_SECONDS,
             sample_blocks=chosen,
             hooks=counter.hooks,
             observer=counter.address,
@@ -117,7 +121,7 @@ class CountedKernel:
             lanes=lanes,
             accesses=[
                 Access(
-                    space="global" if SPACES[space] == 0 else space,
+                    space="global" if space in ("const", "generic") else space,
                     reads=reads,
                     writes=writes,
                     bytes=size,
@@ -126,9 +130,9 @@ class CountedKernel:
                 )
                 for (space, reads, writes, size, line), counts in zip(self.observer.sites, counter.sites(), strict=True)
             ],
-            footprints=[
-                Footprint(bytes=b, read_once=o, read_shared=s, written=w) for b, o, s, w in counter.footprints()
-            ],
+            footprints=[Footprint(*sectors) for sectors in counter.footprints()],
+            hottest_of_one=counter.hottest_of_one,
+            hottest_of_several=counter.hottest_of_several,
             block_read_sectors=counter.block_read_sectors,
             warp_read_sectors=counter.warp_read_sectors,
             reuse=counter.reuse(),

@@ -10,11 +10,11 @@ make of them (count.py lists the exceptions).
 
     issue    warp instructions / schedulers
     pipe_*   lane operations of a class / lanes per cycle
-    shared   128-byte wavefronts, bank conflicts included
+    shared   128-byte wavefronts, bank conflicts and queues of atomics included
     l1       sectors between L1 and registers
     l2       sectors that miss L1, of which every resident warp has an equal share
     dram     distinct bytes of the launch, read and written
-    atomics  the longest queue on one address of each atomic, as if all were on one address
+    atomics  those on the busiest global address, one after the other
     latency  waves x the dependent latencies of one warp, blocks of one wave running side by side
 
 Occupancy follows from registers, shared memory and block size, waves from occupancy. `imbalance` is the busiest
@@ -107,11 +107,14 @@ def occupancy(gpu: Gpu, *, threads: int, resources: Resources) -> Occupancy:
     warps = math.ceil(threads / WARP)
     unit = int(gpu["register_granularity"])
     warp_registers = math.ceil(max(resources.registers, 1) * WARP / unit) * unit
+    partitions = int(gpu["schedulers"])  # each holds an equal part of the registers, and whole warps
+    unit = int(gpu["shared_granularity"])
+    shared_bytes = math.ceil((resources.shared_bytes + gpu["shared_bytes_reserved"]) / unit) * unit
     limits = {
         "threads": int(gpu["threads"]) // (warps * WARP),
         "blocks": int(gpu["blocks"]),
-        "registers": int(gpu["registers"]) // warp_registers // warps,
-        "shared memory": int(gpu["shared_bytes"] // (resources.shared_bytes + gpu["shared_bytes_reserved"])),
+        "registers": int(gpu["registers"]) // partitions // warp_registers * partitions // warps,
+        "shared memory": int(gpu["shared_bytes"]) // shared_bytes,
     }
     limit = min(limits, key=lambda name: limits[name])
     blocks = max(limits[limit], 1)
@@ -150,7 +153,8 @@ def predict(
     requests = counters["global_requests"] + counters["local_requests"]
     sectors = counters["global_sectors"] + counters["local_sectors"]
     terms["memory requests"] = seconds(requests * WARP, gpu.lanes("memory"))
-    terms["shared"] = seconds(counters["shared_wavefronts"] * WARP, gpu.lanes("shared"))
+    wavefronts = counters["shared_wavefronts"] + counters["shared_atomic_serial"]
+    terms["shared"] = seconds(wavefronts * WARP, gpu.lanes("shared"))
     terms["l1"] = seconds(sectors * SECTOR_BYTES, gpu.lanes("sector_bytes"))
 
     l2_bytes = missed_bytes(gpu, counters, held=held, resources=resources)
@@ -158,7 +162,7 @@ def predict(
         l2_bytes / gpu["l2_bytes_per_second"], seconds(l2_bytes, gpu["l2_bytes_per_cycle_and_multiprocessor"])
     )
     terms["dram"] = dram_bytes(counters, l2_bytes) / (gpu["dram_bytes_per_second"] * gpu["dram_efficiency"])
-    terms["atomics"] = counters["atomic_serial"] / gpu["atomics_per_cycle"] / clock
+    terms["atomics"] = counters["hottest_atomics"] / gpu["atomics_per_cycle"] / clock
     terms["latency"] = math.ceil(waves) * warp_latency(gpu, counters) / clock
 
     power = gpu["overlap"]

@@ -15,3 +15,18 @@ extern "C" __global__ void twice(const float* x, float* y, int n) {
     for (int i = threadIdx.x; i < n; i += blockDim.x) sum += x[blockIdx.x * n + i];
     for (int i = threadIdx.x; i < n; i += blockDim.x) y[blockIdx.x * n + i] = x[blockIdx.x * n + i] * sum;
 }
+extern "C" __global__ void shared_pile(float* y) {
+    __shared__ float sum;
+    if (threadIdx.x == 0) sum = 0;
+    __syncthreads();
+    atomicAdd(&sum, 1.0f);
+    __syncthreads();
+    if (threadIdx.x == 0) y[blockIdx.x] = sum;
+}
+extern "C" __global__ void generic(float* y, int from_shared) {
+    __shared__ float tile[32];
+    tile[threadIdx.x] = threadIdx.x;
+    __syncthreads();
+    const float* source = from_shared ? tile : y + 32;
+    y[threadIdx.x] = source[threadIdx.x ^ 1];
+}

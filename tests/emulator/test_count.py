@@ -66,6 +66,8 @@ def events(accesses: list[Access], footprints: list[Footprint]) -> Events:
         lanes=[256],
         accesses=accesses,
         footprints=footprints,
+        hottest_of_one=5,
+        hottest_of_several=3,
         block_read_sectors=32,
         warp_read_sectors=32,
         reuse=[0] * 16,
@@ -97,10 +99,16 @@ def test_counts_of_sampled_blocks_are_scaled_to_the_grid() -> None:
 @pytest.mark.parametrize(
     ("footprint", "unique_bytes"),
     [
-        (Footprint(bytes=4096, read_once=16, read_shared=0, written=0), 16 * 4 * 32),  # each block its own part
-        (Footprint(bytes=4096, read_once=0, read_shared=16, written=0), 16 * 32),  # all blocks the same part
-        (Footprint(bytes=1024, read_once=16, read_shared=0, written=0), 1024 + 32),  # never more than there is
+        (Footprint(4096, 8, 16, 0, 0), 16 * 4 * 32),  # each block its own part
+        (Footprint(4096, 16, 16, 0, 0), 16 * 32),  # all blocks the same part
+        (Footprint(4096, 8, 12, 0, 0), 12 * 32 * 4**0.585),  # half of each block's part is its own
+        (Footprint(1024, 8, 16, 0, 0), 1024 + 32),  # never more than there is
+        (Footprint(0, 0, 16, 0, 0), 16 * 4 * 32),  # the first half read nothing
     ],
 )
-def test_distinct_bytes_are_extrapolated_by_who_shares_them(footprint: Footprint, unique_bytes: int) -> None:
-    assert count([[LOAD]], events([], [footprint]))["unique_read_bytes"] == unique_bytes
+def test_distinct_bytes_grow_as_they_did_in_the_sample(footprint: Footprint, unique_bytes: float) -> None:
+    assert count([[LOAD]], events([], [footprint]))["unique_read_bytes"] == pytest.approx(unique_bytes, rel=1e-3)
+
+
+def test_the_busiest_address_is_scaled_only_when_blocks_share_it() -> None:
+    assert count([[LOAD]], events([], []))["hottest_atomics"] == 3 * 4

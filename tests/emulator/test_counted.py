@@ -70,7 +70,21 @@ def test_bank_conflicts_are_those_of_the_stride(stride: int, conflicts: int) -> 
 def test_atomics_on_one_address_queue() -> None:
     found = counters("pile", 64, 2, aligned(2))
     assert found["atomics"] == 4  # one per warp
-    assert found["atomic_serial"] == 4 * 16  # half of the lanes on each address
+    assert found["hottest_atomics"] == 4 * 16  # half of the lanes on each address
+    assert found["shared_atomic_serial"] == 0
+
+
+def test_atomics_on_shared_memory_queue_in_their_block() -> None:
+    found = counters("shared_pile", 64, 3, aligned(4))
+    assert found["shared_atomic_serial"] == 6 * 32
+    assert found["hottest_atomics"] == 0
+
+
+def test_generic_accesses_to_shared_memory_are_shared() -> None:
+    found = counters("generic", 32, 1, aligned(64), np.int32(1))
+    assert found["shared_requests"] >= 2  # the store, and the load through a pointer that may be either
+    assert found["global_read_sectors"] == 0
+    assert counters("generic", 32, 1, aligned(64), np.int32(0))["global_read_sectors"] == 4
 
 
 def test_reuse_is_counted_by_its_distance() -> None:

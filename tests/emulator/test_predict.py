@@ -42,11 +42,13 @@ def copy_with(**changes: float) -> float:
     [
         (256, 32, 0, 8, "threads"),  # 2048 / 256
         (256, 64, 0, 4, "registers"),  # 65536 / (64 x 256)
-        (256, 65, 0, 3, "registers"),  # 65 registers round to 72 x 32 = 2304 per warp: 28 warps
+        (256, 65, 0, 3, "registers"),  # 65 registers round to 72 x 32 = 2304 per warp: 7 in each of 4 partitions
         (1024, 32, 0, 2, "threads"),  # registers allow 2 as well; a full multiprocessor is limited by threads
         (32, 16, 0, 32, "blocks"),
         (128, 32, 100 * 1024, 2, "shared memory"),  # 228 / (100 + 1)
         (96, 16, 0, 21, "threads"),  # 2048 / 96
+        (224, 96, 0, 2, "registers"),  # 20 warps in the whole register file, 5 in each partition: 20 / 7
+        (96, 40, 0, 16, "registers"),  # 12 warps in each partition: 48 / 3
     ],
 )
 def test_occupancy_follows_the_rules_of_the_calculator(
