@@ -20,7 +20,7 @@ from typing import TypeAlias
 from .check import CARRY, Kind, Operation, flatten
 from .emit import WARP, size_of
 from .flow import Program, joins, region
-from .instruction import Address, Immediate, Operand, Register, SpecialRegister, Symbol
+from .instruction import Address, Immediate, Operand, Pair, Register, SpecialRegister, Symbol, Vector
 
 Offsets: TypeAlias = "tuple[int, ...]"
 ZERO: Offsets = (0,) * WARP
@@ -335,6 +335,10 @@ def _integer(
     """A shape from the rules of integer arithmetic, or None where only uniformity matters."""
     instruction, row = operation.instruction, operation.row
     assert row
+    if any(isinstance(each, Vector | Pair) for each in instruction.operands):
+        return None, False  # mov that packs or unpacks, even to one register and "_"
+    if "relu" in instruction.modifiers:
+        return None, False
     kinds = instruction.types
     if not kinds or not all(kind[0] in "bsu" and kind[1:].isdigit() for kind in kinds):
         return None, False

@@ -232,3 +232,34 @@ def test_converged_code_computes_what_diverged_code_does(seed: int) -> None:
         assert report.status is LaunchStatus.DONE, report.message
         found.append(out)
     np.testing.assert_array_equal(found[1], found[0])
+
+
+def run_ptx(body: str, block: int, *arguments: np.ndarray | np.generic, parameters: str) -> None:
+    """Runs a kernel `k` of one block; its out-pointer with 4 * thread added is %out, the thread %t."""
+    text = (
+        f".version 8.0\n.target sm_90\n.address_size 64\n.visible .entry k(.param .u64 out, {parameters})\n{{\n"
+        ".reg .b16 %h<4>; .reg .b32 %r<9>, %t; .reg .b64 %rd<9>, %out; .reg .pred %p<4>;\n"
+        "ld.param.u64 %rd8, [out]; mov.u32 %t, %tid.x; mad.wide.u32 %out, %t, 4, %rd8;\n" + body + "ret;\n}\n"
+    )
+    compiled = emulator.compile_kernel(emulator.load_ptx(text, "k.ptx"), "k", (block, 1, 1))
+    report = emulator.launch(compiled, (1, 1, 1), (block, 1, 1), 0, pack(*arguments), 1, time_limit_seconds=30)
+    assert report.status is LaunchStatus.DONE, report.message
+
+
+@pytest.mark.parametrize("start", [5, 2**32 - 10, 2**33 + 7])
+@pytest.mark.parametrize(("halves", "shift"), [("{_, %r1}", 32), ("{%r1, _}", 0)])
+def test_half_of_a_register_is_not_the_whole_even_if_the_other_is_dropped(start: int, halves: str, shift: int) -> None:
+    out = np.zeros(32, np.uint32)
+    body = (
+        "ld.param.u64 %rd1, [start]; cvt.u64.u32 %rd2, %t; add.s64 %rd3, %rd1, %rd2;\n"
+        f"mov.b64 {halves}, %rd3; st.global.u32 [%out], %r1;\n"
+    )
+    run_ptx(body, 32, out, np.int64(start), parameters=".param .u64 start")
+    np.testing.assert_array_equal(out, (start + np.arange(32) >> shift) % 2**32)
+
+
+def test_relu_lifts_a_known_value_to_zero() -> None:
+    out = np.full(32, 7, np.int32)
+    body = "mov.b32 %r1, -5; min.relu.s32 %r2, %r1, -9; st.global.u32 [%out], %r2;\n"
+    run_ptx(body, 32, out, np.int32(0), parameters=".param .u32 none")
+    np.testing.assert_array_equal(out, np.zeros(32, np.int32))
