@@ -145,9 +145,12 @@ def count(blocks: Sequence[Sequence[Instruction]], events: Events) -> dict[str, 
     for digits, reads in enumerate(accumulate(events.reuse)):
         totals[f"reuse_within_{2**digits}"] = reads
     counters = {name: value * scale for name, value in totals.items()}
-    for name, pick in (("read", lambda f: (f.read, f.read_half)), ("write", lambda f: (f.written, f.written_half))):
-        sizes = [distinct_bytes(*pick(footprint), scale, footprint.bytes) for footprint in events.footprints]
-        counters[f"unique_{name}_bytes"] = sum(sizes)
+    counters["unique_read_bytes"] = sum(
+        distinct_bytes(each.read, each.read_half, scale, each.bytes) for each in events.footprints
+    )
+    counters["unique_write_bytes"] = sum(
+        distinct_bytes(each.written, each.written_half, scale, each.bytes) for each in events.footprints
+    )
     counters["hottest_atomics"] = max(events.hottest_of_one, events.hottest_of_several * scale)
     counters["blocks"] = events.grid_blocks
     counters["warps"] = events.grid_blocks * events.warps_per_block
@@ -161,7 +164,7 @@ def distinct_bytes(sectors: int, sectors_half: int, scale: float, allocation_byt
     own double it, blocks that share all sectors leave it as it is. Growth goes on as that power of the blocks.
     """
     growth = math.log2(sectors / sectors_half) if sectors and sectors_half else 1.0
-    size = sectors * SECTOR_BYTES * scale ** min(growth, 1.0)
+    size = sectors * SECTOR_BYTES * math.pow(scale, min(growth, 1.0))
     return min(size, allocation_bytes + SECTOR_BYTES) if allocation_bytes else size
 
 
