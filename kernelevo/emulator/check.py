@@ -239,10 +239,16 @@ def _copy_async(instruction: Instruction) -> Operation | None:
         return _operation(Kind.NOTHING, instruction, (), ())
     if modifiers[1:] in (["ca", "shared", "global"], ["cg", "shared", "global"], ["ca", "shared::cta", "global"],
                          ["cg", "shared::cta", "global"]):  # fmt: skip
-        size = instruction.operands[2]
-        if isinstance(size, Immediate) and size.value in (4, 8, 16) and len(instruction.operands) <= 4:
-            return _operation(Kind.COPY, instruction, (), _names(*instruction.operands))
+        operands = copy_operands(instruction)
+        size = operands[2]
+        if isinstance(size, Immediate) and size.value in (4, 8, 16) and len(operands) <= 4:
+            return _operation(Kind.COPY, instruction, (), _names(*operands))
     return None
+
+
+def copy_operands(instruction: Instruction) -> tuple[Operand, ...]:
+    """cp.async's target, source, size and perhaps src-size or, a predicate, ignore-src; no cache policy."""
+    return instruction.operands[:-1] if "L2::cache_hint" in instruction.modifiers else instruction.operands
 
 
 def _move(instruction: Instruction) -> Operation | None:

@@ -23,7 +23,7 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from . import layout as at
-from .check import CARRY, Kind, Operation, Unsupported, flatten
+from .check import CARRY, Kind, Operation, Unsupported, copy_operands, flatten
 from .emit import WARP, Emitter, element_type, host_features, is_signed, size_of, vector_constant
 from .flow import Block, Program, joins, spinning
 from .instruction import Address, Immediate, Instruction, Operand, Register, SpecialRegister, Symbol
@@ -540,12 +540,11 @@ class Code:
     def copy(self, operation: Operation) -> None:
         """cp.async, done at once."""
         instruction = operation.instruction
-        target, source, size_operand = instruction.operands[:3]
+        target, source, size_operand, *rest = copy_operands(instruction)
         assert isinstance(size_operand, Immediate)
         size = int(size_operand.value)
         element, count = (8, size // 8) if size >= 8 else (4, 1)
         to, origin = self.place(target, "shared"), self.place(source, "global")
-        rest = instruction.operands[3:]
         known = self.everyone() and to.offsets is not None and origin.offsets is not None and not rest
         if known and to.groups == origin.groups == 1:
             assert to.base is not None and to.offsets and origin.base is not None and origin.offsets
@@ -559,19 +558,38 @@ class Code:
             store_known(self.b, to.base, to.offsets, 1, values, element)
             return
         sources = self.addresses(origin)
-        self.accessed(operation, sources, "global")
-        if not rest:
+        if rest:
+            element = 4
+            values = self.copied_words(operation, sources, self.bytes_to_copy(rest[0], size), size // element)
+        else:
+            self.accessed(operation, sources, "global")
             values = load_unknown(self.b, sources, self.mask, element, count)
-        else:  # bytes after src-size are zeros
-            used = self.vector(rest[0], "b32")
-            values = []
-            for k in range(count):
-                whole = self.b.icmp_unsigned(">=", used, self.wide.const("b32", (k + 1) * element))
-                where = self.b.add(sources, self.wide.const("b64", k * element)) if k else sources
-                values += load_unknown(self.b, where, self.b.and_(self.mask, whole), element, 1)
         targets = self.addresses(to)
         self.accessed(operation, targets, "shared")
         store_unknown(self.b, targets, self.mask, values, element)
+
+    def bytes_to_copy(self, operand: Operand, size: int) -> ir.Value:
+        """What cp.async's fourth operand says: src-size, or that the source is ignored. The rest becomes zeros."""
+        if isinstance(operand, Register) and self.type_of(operand.name) == "pred":
+            ignored = self.vector(operand, "pred")
+            return self.b.select(ignored, self.wide.const("b32", 0), self.wide.const("b32", size))
+        return self.vector(operand, "b32")
+
+    def copied_words(self, operation: Operation, sources: ir.Value, used: ir.Value, count: int) -> list[ir.Value]:
+        """`count` words of 4 bytes each; bytes from the first `used` on are zeros."""
+        b, const, whole_mask, values = self.b, self.wide.const, self.mask, []
+        for k in range(count):
+            self.mask = b.and_(whole_mask, b.icmp_unsigned(">", used, const("b32", 4 * k)))
+            if k == 0:
+                self.accessed(operation, sources, "global")
+            where = b.add(sources, const("b64", 4 * k)) if k else sources
+            (word,) = load_unknown(b, where, self.mask, 4, 1)
+            left = b.sub(used, const("b32", 4 * k))
+            some = b.sub(b.shl(const("b32", 1), b.mul(left, const("b32", 8))), const("b32", 1))
+            bits = b.select(b.icmp_unsigned("<", left, const("b32", 4)), some, const("b32", -1))
+            values.append(b.select(self.mask, b.and_(word, bits), const("b32", 0)))
+        self.mask = whole_mask
+        return values
 
     def move(self, operation: Operation) -> None:
         target, source = operation.instruction.operands

@@ -402,6 +402,45 @@ KERNEL copy_async(const float* x, float* y, int n) {
   for (int k = 0; k < 4; k++) y[blockIdx.x * blockDim.x * 4 + k * blockDim.x + threadIdx.x] = tile[k * blockDim.x + threadIdx.x];
 }
 
+// cp.async of 16 bytes per thread with each form of what may follow the size.
+template <typename Copy>
+__device__ void copy_with(int* y, Copy copy) {
+  __shared__ __align__(16) int tile[256];
+  int t = threadIdx.x;
+  for (int k = 0; k < 4; k++) tile[t * 4 + k] = -1;
+  __syncthreads();
+  copy((unsigned)__cvta_generic_to_shared(&tile[t * 4]));
+  asm volatile("cp.async.wait_all;");
+  __syncthreads();
+  for (int k = 0; k < 4; k++) y[t * 4 + k] = tile[t * 4 + k];
+}
+
+KERNEL copy_some_bytes(const int* x, int* y, int step) {
+  copy_with(y, [&](unsigned to) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(x + threadIdx.x * 4), "r"(threadIdx.x * step % 17));
+  });
+}
+
+KERNEL copy_some_bytes_with_policy(const int* x, int* y, long long policy) {
+  copy_with(y, [&](unsigned to) {
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(to), "l"(x + threadIdx.x * 4),
+                 "r"(12), "l"(policy));
+  });
+}
+
+KERNEL copy_with_policy(const int* x, int* y, long long policy) {
+  copy_with(y, [&](unsigned to) {
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to), "l"(x + threadIdx.x * 4), "l"(policy));
+  });
+}
+
+KERNEL copy_unless_ignored(const int* x, int* y, int n) {
+  copy_with(y, [&](unsigned to) {
+    asm volatile("{ .reg .pred p; setp.ge.s32 p, %2, %3; cp.async.cg.shared.global [%0], [%1], 16, p; }" ::"r"(to),
+                 "l"(x + threadIdx.x * 4), "r"((int)threadIdx.x), "r"(n));
+  });
+}
+
 KERNEL pointer_chase(const int* next, int* out, int steps) {
   int at = threadIdx.x;
   for (int k = 0; k < steps; k++) at = next[at];

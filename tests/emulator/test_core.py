@@ -400,6 +400,34 @@ def test_asynchronous_copies_fill_with_zeros(kernels: Kernels) -> None:
     np.testing.assert_array_equal(y, expected.ravel())
 
 
+@pytest.mark.parametrize("step", [1, 4, 5, 16])
+def test_asynchronous_copies_zero_from_any_byte_on(kernels: Kernels, step: int) -> None:
+    x, y = ints(-(2**31), 2**31 - 1, 64, 4), np.zeros((64, 4), I)
+    kernels.run("copy_some_bytes", 1, 64, x, y, I(step))
+    expected = x.copy()
+    for thread, row in enumerate(expected.view(np.uint8)):
+        row[thread * step % 17 :] = 0
+    np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize(("entry", "words"), [("copy_with_policy", 4), ("copy_some_bytes_with_policy", 3)])
+def test_a_cache_policy_does_not_change_an_asynchronous_copy(kernels: Kernels, entry: str, words: int) -> None:
+    x, y = ints(-100, 100, 64, 4), np.zeros((64, 4), I)
+    kernels.run(entry, 1, 64, x, y, np.int64(0x12F0000000000000))
+    expected = x.copy()
+    expected[:, words:] = 0
+    np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("n", [0, 50, 64])
+def test_an_asynchronous_copy_may_ignore_its_source(kernels: Kernels, n: int) -> None:
+    x, y = ints(-100, 100, 64, 4), np.zeros((64, 4), I)
+    kernels.run("copy_unless_ignored", 1, 64, x, y, I(n))
+    expected = x.copy()
+    expected[n:] = 0
+    np.testing.assert_array_equal(y, expected)
+
+
 def test_gathers_of_gathers(kernels: Kernels) -> None:
     following, out = rng.permutation(1000).astype(I), np.zeros(96, I)
     kernels.run("pointer_chase", 1, 96, following, out, I(37))
