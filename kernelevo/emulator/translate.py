@@ -373,6 +373,9 @@ class Code:
             value = self.leaders(base, kind, shape.groups)
             if offset:
                 value = self.b.add(value, e.const(kind, offset))
+            if kind == "b32" and shape.offsets != ZERO and not self.everyone():  # a masked lane's may wrap around
+                value = self.b.add(self.resized(value, WARP), vector_constant(I32, shape.offsets))
+                return self._in_space(_Place(None, None, 1, self.wide.resize(value, 64, signed=False)), space)
             place = _Place(e.resize(value, 64, signed=False), shape.offsets, shape.groups, None)
             return self._in_space(place, space)
         value = self.vector(base, kind)

@@ -441,6 +441,16 @@ KERNEL copy_unless_ignored(const int* x, int* y, int n) {
   });
 }
 
+KERNEL left_neighbour(const int* x, int* out) {
+  __shared__ int tile[64];
+  int t = threadIdx.x, v = -5;
+  tile[t] = x[t];
+  __syncthreads();
+  unsigned at = (unsigned)__cvta_generic_to_shared(tile) + t * 4;
+  asm volatile("{ .reg .pred p; setp.ne.s32 p, %2, 0; @p ld.shared.u32 %0, [%1+-4]; }" : "+r"(v) : "r"(at), "r"(t) : "memory");
+  out[t] = v;
+}
+
 KERNEL pointer_chase(const int* next, int* out, int steps) {
   int at = threadIdx.x;
   for (int k = 0; k < steps; k++) at = next[at];

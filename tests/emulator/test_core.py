@@ -428,6 +428,12 @@ def test_an_asynchronous_copy_may_ignore_its_source(kernels: Kernels, n: int) ->
     np.testing.assert_array_equal(y, expected)
 
 
+def test_a_masked_lane_may_lie_before_shared_memory(kernels: Kernels) -> None:
+    x, out = ints(0, 100, 64), np.zeros(64, I)
+    kernels.run("left_neighbour", 1, 64, x, out)
+    np.testing.assert_array_equal(out, [-5, *x[:-1]])
+
+
 def test_gathers_of_gathers(kernels: Kernels) -> None:
     following, out = rng.permutation(1000).astype(I), np.zeros(96, I)
     kernels.run("pointer_chase", 1, 96, following, out, I(37))
