@@ -13,8 +13,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
-import importlib.machinery
-import importlib.util
 import json
 import os
 import re
@@ -22,7 +20,6 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -37,8 +34,8 @@ from kernelevo.devices.wire import (
     FrameError,
     FrameReader,
     Hello,
-    Job,
     LaunchMessage,
+    Load,
     TensorHeader,
     frame,
     header_of,
@@ -48,14 +45,14 @@ from kernelevo.devices.wire import (
 if TYPE_CHECKING:
     import torch
 
-Verdict = Literal["passed", "crashed", "timed out", "unsupported"]
+CallOutcome = Literal["passed", "crashed", "timed out", "unsupported"]
 
 
 @dataclass(slots=True)
 class Effects:
     """What the device saw of one call."""
 
-    verdict: Verdict = "passed"  # "passed": nothing against it
+    outcome: CallOutcome = "passed"  # "passed": nothing against it
     reason: str | None = None
     findings: list[FindingMessage] = field(default_factory=list)
     launches: list[LaunchMessage] = field(default_factory=list)
@@ -69,7 +66,7 @@ class Backend(Protocol):
     def warm(self) -> None:
         """Loads what every worker needs. Leaves no threads, and nothing that a fork would break."""
 
-    def load(self, job: Job) -> ModuleType:
+    def load(self, load: Load) -> ModuleType:
         """Imports the candidate's extension; may raise ImportError, or RefusedError."""
 
     def begin(self, *, poison: int, sample_blocks: int | None, timeout_seconds: float) -> None:
@@ -79,15 +76,18 @@ class Backend(Protocol):
         """Fresh device memory."""
 
     def end(self, error: BaseException | None) -> Effects:
-        """After each call: waits for the device; `error` is what the entry point raised."""
+        """After each call: what the device saw of it. Joins no stream that the candidate left unjoined.
+
+        error: what the entry point raised, or None.
+        """
 
 
 class RefusedError(Exception):
     """The backend cannot run this build; the message says why."""
 
-    def __init__(self, verdict: Verdict, reason: str) -> None:
+    def __init__(self, outcome: CallOutcome, reason: str) -> None:
         super().__init__(reason)
-        self.verdict: Verdict = verdict
+        self.outcome: CallOutcome = outcome
         self.reason = reason
 
 
@@ -106,14 +106,14 @@ def main(arguments: Sequence[str]) -> None:
 
     control = socket.socket(fileno=int(descriptor))
     control.set_inheritable(False)
-    forkserver.serve(control, warm=warm, work=lambda channel, job: work(channel, job, backend))
+    forkserver.serve(control, warm=warm, work=lambda channel, load: work(channel, load, backend))
 
 
-def work(channel: socket.socket, job: Job, backend: Backend) -> None:
+def work(channel: socket.socket, load: Load, backend: Backend) -> None:
     """Answers calls until the parent closes the channel."""
     channel.setblocking(True)
     _send(channel, frame(Hello()))
-    candidate = _Candidate(job, backend)
+    candidate = _Candidate(load, backend)
     while (request := _receive(channel)) is not None:
         _send(channel, candidate.call(*request))
 
@@ -121,8 +121,8 @@ def work(channel: socket.socket, job: Job, backend: Backend) -> None:
 class _Candidate:
     """One loaded extension and what must be remembered between its calls."""
 
-    def __init__(self, job: Job, backend: Backend) -> None:
-        self._job = job
+    def __init__(self, load: Load, backend: Backend) -> None:
+        self._load = load
         self._backend = backend
         self._function: Callable[..., Any] | None = None
         self._earlier: list[tuple[torch.Tensor, torch.Tensor]] = []  # outputs of the last call and what they held
@@ -148,7 +148,7 @@ class _Candidate:
                 inputs.append(value)
         try:
             if self._function is None:
-                self._function = _entry_of(self._backend, self._job)
+                self._function = _entry_of(self._backend, self._load)
             result = self._function(*inputs)
         except RefusedError as refused:
             refusal = refused
@@ -156,12 +156,12 @@ class _Candidate:
             error = raised
         effects = self._backend.end(error)
         if refusal is not None:
-            effects.verdict, effects.reason = refusal.verdict, refusal.reason
-        elif error is not None and effects.verdict == "passed":
-            effects.verdict, effects.reason = "crashed", _in_words(error, self._job.entry)
+            effects.outcome, effects.reason = refusal.outcome, refusal.reason
+        elif error is not None and effects.outcome == "passed":
+            effects.outcome, effects.reason = "crashed", _in_words(error, self._load.entry)
         tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
         counted = request.sample_blocks is not None  # then outputs mean nothing, and nothing but events goes back
-        outputs = self._outputs(result, tensors, effects) if effects.verdict == "passed" and not counted else []
+        outputs = self._outputs(result, tensors, effects) if effects.outcome == "passed" and not counted else []
         effects.findings += _changed_state(state)
         return self._reply(request, effects, outputs, tensors)
 
@@ -218,12 +218,12 @@ class _Candidate:
     def _reply(
         self, request: CallRequest, effects: Effects, outputs: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]
     ) -> list[memoryview]:
-        if effects.verdict != "passed" or request.sample_blocks is not None:
+        if effects.outcome != "passed" or request.sample_blocks is not None:
             outputs, inputs = [], []  # of no interest, and perhaps not to be had
         after = iter(inputs)
         reply = CallReply(
             nonce=request.nonce,
-            outcome=effects.verdict,
+            outcome=effects.outcome,
             reason=None if effects.reason is None else effects.reason[:MAX_TEXT],
             outputs=tuple(header_of(output) for output in outputs),
             inputs_after=tuple(
@@ -238,28 +238,17 @@ class _Candidate:
         return frame(reply, [tensor.detach().cpu() for tensor in (*outputs, *inputs)])
 
 
-def import_extension(artifact: Path) -> ModuleType:
-    """The module of an extension, named after its file."""
-    name = artifact.name.partition(".")[0]
-    loader = importlib.machinery.ExtensionFileLoader(name, str(artifact))
-    spec = importlib.util.spec_from_file_location(name, artifact, loader=loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
-
-
-def _entry_of(backend: Backend, job: Job) -> Callable[..., Any]:
+def _entry_of(backend: Backend, load: Load) -> Callable[..., Any]:
     """Loads the extension and gives its entry point; raises RefusedError with a reason for a person."""
     try:
-        module = backend.load(job)
+        module = backend.load(load)
     except ImportError as error:
         raise RefusedError("crashed", _import_problem(str(error))) from None
-    function = getattr(module, job.entry, None)
+    function = getattr(module, load.entry, None)
     if not callable(function):
         names = sorted(name for name in vars(module) if not name.startswith("__"))
         exported = f"it exports {', '.join(names)}" if names else "it exports nothing"
-        raise RefusedError("crashed", f"the module has no function {job.entry!r}; {exported}")
+        raise RefusedError("crashed", f"the module has no function {load.entry!r}; {exported}")
     entry: Callable[..., Any] = function
     return entry
 

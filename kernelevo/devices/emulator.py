@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from kernelevo.devices import Call, Launch, LaunchTime
 from kernelevo.devices.session import ForkServer, WorkerSession
-from kernelevo.devices.wire import MAX_LAUNCHES, FindingMessage, Job, LaunchMessage
+from kernelevo.devices.wire import MAX_LAUNCHES, FindingMessage, LaunchMessage, Load
 from kernelevo.errors import UsageError
 from kernelevo.records import Build, KernelResources, TimingKind
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from kernelevo.devices import Value
     from kernelevo.emulator.predict import Gpu
-    from kernelevo.worker import Effects, Verdict
+    from kernelevo.worker import CallOutcome, Effects
 
 BACKEND = "kernelevo.devices.emulator:EmulatorBackend"
 
@@ -68,7 +68,7 @@ class EmulatorDevice:
     def open(self, build: Build, *, entry: str, timeout_seconds: float, memory_bytes: int) -> EmulatorSession:
         if build.artifact is None:
             raise UsageError(f"candidate {build.candidate} has no artifact", next_step="open successful builds only")
-        job = Job(
+        load = Load(
             artifact=str(build.artifact),
             ptx=None if build.ptx is None else str(build.ptx),
             entry=entry,
@@ -76,7 +76,7 @@ class EmulatorDevice:
             memory_bytes=memory_bytes,
             registers={kernel.kernel: kernel.registers for kernel in build.resources},
         )
-        session = WorkerSession(self._running(), job, timeout_seconds=timeout_seconds)
+        session = WorkerSession(self._running(), load, timeout_seconds=timeout_seconds)
         return EmulatorSession(session, self._gpu, {kernel.kernel: kernel for kernel in build.resources})
 
     def close(self) -> None:
@@ -150,18 +150,18 @@ class EmulatorBackend:
         runtime.start(threads=self._threads or None)
         torch.empty(4, device="cuda").fill_(1).cpu()
 
-    def load(self, job: Job) -> ModuleType:
+    def load(self, load: Load) -> ModuleType:
         from kernelevo.emulator import runtime
         from kernelevo.worker import RefusedError
 
-        runtime.memory_limit(job.memory_bytes)
+        runtime.memory_limit(load.memory_bytes)
         try:
             return runtime.load(
-                Path(job.artifact),
-                None if job.ptx is None else Path(job.ptx),
+                Path(load.artifact),
+                None if load.ptx is None else Path(load.ptx),
                 "candidate.ptx",
-                registers=job.registers,
-                object_cache=Path(job.object_cache),
+                registers=load.registers,
+                object_cache=Path(load.object_cache),
             )
         except runtime.RefusedError as refused:
             raise RefusedError("unsupported", str(refused)) from None
@@ -181,7 +181,7 @@ class EmulatorBackend:
         return torch.empty_strided(shape, strides, dtype=dtype, device="cuda")
 
     def end(self, error: BaseException | None) -> Effects:
-        """Reads the emulator's log. It waits for nothing: what no stream was joined for has not happened."""
+        """Reads the emulator's log. Work on a stream that nothing joined has not happened, and is not waited for."""
         from kernelevo.emulator import runtime
         from kernelevo.worker import Effects
 
@@ -189,7 +189,7 @@ class EmulatorBackend:
         faults = runtime.faults()
         if faults:
             first = faults[0]
-            effects.verdict = _VERDICTS.get(first.kind, "crashed")
+            effects.outcome = _OUTCOMES.get(first.kind, "crashed")
             effects.reason = f"kernel {_short(first.kernel)}: {first.text}" if first.kernel else first.text
             if first.kind == "emulator":
                 effects.reason = f"the emulator itself failed: {effects.reason}"
@@ -221,7 +221,7 @@ class EmulatorBackend:
 
 
 # What a fault says about the candidate. A kind that is not here is something it did: "trap", "illegal address", ...
-_VERDICTS: Mapping[str, Verdict] = {
+_OUTCOMES: Mapping[str, CallOutcome] = {
     "unsupported": "unsupported",
     "emulator": "unsupported",
     "no PTX": "unsupported",

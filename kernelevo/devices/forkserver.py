@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kernelevo.devices import confinement
-from kernelevo.devices.wire import UNANSWERED, End, Ending, FrameError, Job, Ready, Start, parse
+from kernelevo.devices.wire import UNANSWERED, End, Ending, FrameError, Load, Ready, Start, parse
 
 MAX_TASKS = 64 + 4 * (os.cpu_count() or 1)  # processes and threads of one worker, all together
 MAX_MESSAGE_BYTES = 1 << 16
@@ -33,7 +33,7 @@ _LOOK_SECONDS = 0.02  # between looks at whether the worker stopped itself
 _COUNT_EVERY = 10  # looks between counts of memory and processes
 _GONE_SECONDS = 5.0  # for killed processes to disappear
 
-Work = Callable[[socket.socket, Job], None]
+Work = Callable[[socket.socket, Load], None]
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ def serve(control: socket.socket, *, warm: Callable[[], None], work: Work) -> No
     """Serves until the control socket closes, then ends every worker and returns.
 
     warm: loads what all workers need; may raise, and must leave no thread behind.
-    work: what a worker does with its channel and its job; the process exits when it returns.
+    work: what a worker does with its channel and what it is to load; the process exits when it returns.
     """
     server = _Server(control=control, work=work)
     confinement.adopt_orphans()
@@ -117,7 +117,7 @@ def _keep(
             for descriptor in (status, lifeline):
                 os.close(descriptor)
             _become_worker(start, output)
-            work(socket.socket(fileno=channel), start.job)
+            work(socket.socket(fileno=channel), start.load)
         except BaseException as error:
             with contextlib.suppress(BaseException):
                 sys.stderr.write(f"{type(error).__name__}: {error}\n")
@@ -126,7 +126,7 @@ def _keep(
             os._exit(UNANSWERED)  # after an answer nobody asks for the status
     os.close(channel)
     os.close(output)
-    ending = _watch(worker, lifeline, start.job.memory_bytes)
+    ending = _watch(worker, lifeline, start.load.memory_bytes)
     _end_descendants(in_namespace=in_namespace)
     with contextlib.suppress(OSError):
         os.write(status, ending.model_dump_json().encode())
@@ -146,7 +146,7 @@ def _become_worker(start: Start, output: int) -> None:
     os.environ.update(HOME=start.scratch, TMPDIR=start.scratch)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
-    confinement.confine(memory_bytes=start.job.memory_bytes)
+    confinement.confine(memory_bytes=start.load.memory_bytes)
 
 
 def _watch(worker: int, lifeline: int, memory_bytes: int) -> Ending:

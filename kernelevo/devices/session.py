@@ -35,7 +35,7 @@ from kernelevo.devices.wire import (
     FrameError,
     FrameReader,
     Hello,
-    Job,
+    Load,
     Ready,
     Start,
     TensorHeader,
@@ -75,7 +75,7 @@ class ForkServer:
     def pid(self) -> int:
         return self._process.pid
 
-    def start(self, job: Job) -> _Worker:
+    def start(self, load: Load) -> _Worker:
         """Asks for a worker and returns at once; raises WorkerError when there is no server to ask."""
         try:
             scratch = tempfile.mkdtemp(prefix="kernelevo-")
@@ -89,7 +89,7 @@ class ForkServer:
         status, keeper_status = os.pipe()
         keeper_lifeline, lifeline = os.pipe()
         number = next(self._numbers)
-        message = Start(worker=number, scratch=scratch, job=job).model_dump_json().encode()
+        message = Start(worker=number, scratch=scratch, load=load).model_dump_json().encode()
         given = [worker_channel.fileno(), worker_output, keeper_status, keeper_lifeline]
         worker = _Worker(self, number, scratch, channel, output, status, lifeline)
         try:
@@ -181,11 +181,11 @@ class ForkServer:
 class WorkerSession:
     """A Session over a forked worker; restarts the worker when a call has ended it."""
 
-    def __init__(self, server: ForkServer, job: Job, *, timeout_seconds: float) -> None:
+    def __init__(self, server: ForkServer, load: Load, *, timeout_seconds: float) -> None:
         self._server = server
-        self._job = job
+        self._load = load
         self._timeout_seconds = timeout_seconds
-        self._worker: _Worker | None = server.start(job)
+        self._worker: _Worker | None = server.start(load)
 
     def call(self, inputs: Sequence[Value], *, poison: int = 0xA5, sample_blocks: int | None = None) -> Call:
         import torch
@@ -203,7 +203,7 @@ class WorkerSession:
         worker = self._ready_worker()
         started = time.monotonic()
         # Replies hold the inputs again, so those come on top of what the candidate may allocate.
-        limit_bytes = self._job.memory_bytes + sum(header.size_bytes for header in headers.values())
+        limit_bytes = self._load.memory_bytes + sum(header.size_bytes for header in headers.values())
         outcome, reason, reply, reader = Outcome.CRASHED, None, None, None
         try:
             deadline = started + self._timeout_seconds
@@ -224,7 +224,7 @@ class WorkerSession:
             return _failed(outcome, reason, len(inputs), printed, seconds)
         if reply.outcome != "passed":
             self.close()  # what failed may have left memory, locks or errors behind
-        return _call(reply, reader.payload, worker.output.text(), seconds, self._job.memory_bytes)
+        return _call(reply, reader.payload, worker.output.text(), seconds, self._load.memory_bytes)
 
     def close(self) -> None:
         if self._worker is not None:
@@ -240,7 +240,7 @@ class WorkerSession:
     def _ready_worker(self) -> _Worker:
         """A worker that has said hello; raises WorkerError when none can be had."""
         if self._worker is None:
-            self._worker = self._server.start(self._job)
+            self._worker = self._server.start(self._load)
         worker = self._worker
         worker.output.clear()
         if not worker.greeted:

@@ -75,7 +75,7 @@ class TensorHeader(_Message):
         return (last + 1) * ITEM_BYTES[self.dtype]
 
 
-class Job(_Message):
+class Load(_Message):
     """What one worker is for. It goes with the request to fork."""
 
     artifact: str  # loadable extension
@@ -91,7 +91,7 @@ class Start(_Message):
 
     worker: int
     scratch: str  # the worker's working folder; removed when it has ended
-    job: Job
+    load: Load
 
 
 class End(_Message):

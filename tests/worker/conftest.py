@@ -16,7 +16,7 @@ import pybind11
 import pytest
 
 from kernelevo.devices.session import ForkServer, WorkerSession
-from kernelevo.devices.wire import Job
+from kernelevo.devices.wire import Load
 
 HERE = Path(__file__).parent
 
@@ -53,10 +53,10 @@ class Site:
     def session(
         self, artifact: Path, *, entry: str = "forward", timeout_seconds: float = 20.0, memory_bytes: int = 1 << 30
     ) -> WorkerSession:
-        job = Job(
+        load = Load(
             artifact=str(artifact), ptx=None, entry=entry, object_cache=str(artifact.parent), memory_bytes=memory_bytes
         )
-        return WorkerSession(self.server, job, timeout_seconds=timeout_seconds)
+        return WorkerSession(self.server, load, timeout_seconds=timeout_seconds)
 
     def processes(self) -> int:
         """Live processes of the server, itself left out; children of a candidate keep its command line."""

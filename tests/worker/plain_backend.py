@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
 from kernelevo.devices import confinement
-from kernelevo.devices.wire import Job
-from kernelevo.worker import Effects, import_extension
+from kernelevo.devices.wire import Load
+from kernelevo.worker import Effects
 
 
 class PlainBackend:
@@ -24,8 +26,13 @@ class PlainBackend:
     def warm(self) -> None:
         pass
 
-    def load(self, job: Job) -> ModuleType:
-        return import_extension(Path(job.artifact))
+    def load(self, load: Load) -> ModuleType:
+        artifact = Path(load.artifact)
+        name = artifact.name.partition(".")[0]
+        loader = ExtensionFileLoader(name, str(artifact))
+        module = importlib.util.module_from_spec(ModuleSpec(name, loader, origin=str(artifact)))
+        loader.exec_module(module)
+        return module
 
     def begin(self, *, poison: int, sample_blocks: int | None, timeout_seconds: float) -> None:
         pass

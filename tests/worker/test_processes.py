@@ -68,11 +68,11 @@ def test_nothing_survives_a_parent_that_is_killed(extension: Callable[[str], Pat
         import sys
         import torch
         from kernelevo.devices.session import ForkServer, WorkerSession
-        from kernelevo.devices.wire import Job
+        from kernelevo.devices.wire import Load
         server = ForkServer("plain_backend:PlainBackend", {{"mark": {mark!r}}})
-        job = Job(artifact={str(extension("behaviours"))!r}, ptx=None, entry="forward", object_cache="",
+        load = Load(artifact={str(extension("behaviours"))!r}, ptx=None, entry="forward", object_cache="",
                   memory_bytes=1 << 30)
-        session = WorkerSession(server, job, timeout_seconds=60)
+        session = WorkerSession(server, load, timeout_seconds=60)
         session.call([torch.ones(2), {number("leave a daemon and return")}])
         print("ready", flush=True)
         session.call([torch.ones(2), {number("loop for ever")}])
