@@ -66,7 +66,7 @@ def evaluate(
     """
     settings = settings or read_settings()
     if isinstance(candidate, Path):
-        candidate = Candidate(source=read_source(candidate), entry=task.entry)
+        candidate = Candidate(source=read_kernel_file(candidate), entry=task.entry)
     with load_device(device, settings) as opened, ThreadPoolExecutor(1, thread_name_prefix="build") as compiler:
         built = compiler.submit(_build, candidate, opened, settings, toolchain)
         return _judge(task, candidate, built, opened, settings, cases, progress or _silent)
@@ -90,7 +90,7 @@ def evaluate_file(
 
     settings = settings or read_settings()
     entry = entry_of(task, root=settings.tasks)
-    candidate = Candidate(source=read_source(kernel), entry=entry)
+    candidate = Candidate(source=read_kernel_file(kernel), entry=entry)
     with load_device(device, settings) as opened, ThreadPoolExecutor(1, thread_name_prefix="build") as compiler:
         built = compiler.submit(_build, candidate, opened, settings, toolchain)
         with _without_collector():
@@ -124,7 +124,7 @@ def load_device(device: str | Device, settings: Settings) -> Iterator[Device]:
         opened.close()
 
 
-def read_source(path: Path) -> str:
+def read_kernel_file(path: Path) -> str:
     """The text of one kernel; "-" is standard input. Raises UsageError."""
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
