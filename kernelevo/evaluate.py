@@ -58,7 +58,8 @@ def evaluate(
 
     candidate: the record, or the path of one .cu file.
     device: a name, or an open Device, which stays open.
-    cases: to verify on; by default the TEST cases, then HIDDEN ones drawn from the randomness of the operating system.
+    cases: to verify on; by default the TEST cases, then HIDDEN ones drawn from the randomness of the operating system,
+        then the BENCH cases, which are timed afterwards.
     progress: called in this thread with the stage ("build", "verify", "measure") and one line of text.
 
     Raises UsageError for a file that cannot be read or an unknown device, ToolchainError when nothing can be compiled
@@ -153,8 +154,8 @@ def _judge(
     progress("build", "compiling")
     entropy = secrets.randbits(62)
     if cases is None:
-        tests = tuple(case for case in task.cases if case.purpose is Purpose.TEST)
-        cases = tests + hidden_cases(task, secrets.randbits(62))
+        tests, bench = (tuple(c for c in task.cases if c.purpose is p) for p in (Purpose.TEST, Purpose.BENCH))
+        cases = tests + hidden_cases(task, secrets.randbits(62)) + bench
     oracle = oracle_of(task)
     for case in cases:  # while the compilers run; what is not finished then is computed when its turn comes
         if built.done():

@@ -14,8 +14,8 @@ everything is decided here, on bytes. Per case, in this order; the first rule br
 
 Poison: fresh device memory first holds 0xFF bytes, which are NaN in every float format and -1 in every integer, so what
 was not written cannot look like a small value. The repeat uses 0x7B, a finite 1.3e36 in float32, because fmaxf and
-comparisons drop NaN. One case of each size is repeated, all HIDDEN cases are. Two results that both pass but differ in
-bits are a finding, not a failure: the order of float atomics is free.
+comparisons drop NaN. One TEST case of each size is repeated, all HIDDEN cases are. Two results that both pass but
+differ in bits are a finding, not a failure: the order of float atomics is free.
 
 Not covered: what a candidate does only when it is timed; that is for measure and for promotion.
 """
@@ -69,7 +69,8 @@ def verify(
     progress: Callable[[CaseVerdict], None] | None = None,
     oracle: Oracle | None = None,
 ) -> Verdict:
-    """Judges a successful build on the cases, in their order, BENCH cases left out.
+    """Judges a successful build on the cases, in their order. End with the task's BENCH cases: only a kernel that is
+    right at the sizes that are timed has a time worth knowing.
 
     entropy: chooses which case of each size is repeated; take it from the operating system.
     timeout_seconds: of each call. memory_bytes: of the worker. progress: told each case's verdict as it is known.
@@ -79,19 +80,18 @@ def verify(
     worker does.
     """
     started = time.monotonic()
-    judged = [case for case in cases if case.purpose is not Purpose.BENCH]
-    if not judged:
-        raise UsageError(f"there is no case to verify {task.name} on", next_step="give TEST or HIDDEN cases")
+    if not cases:
+        raise UsageError(f"there is no case to verify {task.name} on", next_step="give cases of the task")
     if build.artifact is None:
         raise UsageError(f"candidate {build.candidate} has no artifact to verify", next_step="build it first")
     expectations = oracle or oracle_of(task)
-    repeated = _repeated(judged, random.Random(entropy))
+    repeated = _repeated(cases, random.Random(entropy))
     operators = library_calls(build.artifact) if task.library_calls != "allow" else ()
     verdicts: list[CaseVerdict] = []
     printed = ""
     opened = device.open(build, entry=task.entry, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes)
     with opened as session, one_thread():
-        for case in judged:
+        for case in cases:
             verdict, output = _judge(task, case, expectations.expected(case), session, case.name in repeated, operators)
             printed = (printed + output)[-OUTPUT_CHARACTERS:]
             verdicts.append(verdict)
@@ -184,8 +184,8 @@ class _Judgement:
                 self.reason = f"{self.reason}; {poison}: {why}"
             return
         for number, (one, two) in enumerate(zip(first.outputs, again.outputs, strict=True)):
-            differs = ~_equal_bits(one, two)
-            if bool(differs.any()):
+            if not _same_bytes(one, two):
+                differs = ~_equal_bits(one, two)
                 place = differs.nonzero()[0].tolist()
                 text = f"output {number} {place} differs in its last bits {poison}"
                 self.findings.append(Finding(kind="not repeatable", text=text))
@@ -226,8 +226,8 @@ class _Judgement:
                 continue
             if after is None or after.shape != before.shape or after.dtype != before.dtype:
                 return self.fail(Outcome.CHEATING, f"input {number} changed: it came back as something else")
-            changed = ~_equal_bits(before, after)
-            if bool(changed.any()):
+            if not _same_bytes(before, after):
+                changed = ~_equal_bits(before, after)
                 place = tuple(changed.nonzero()[0].tolist())
                 text = f"input {number} changed at {list(place)}: was {before[place].item():.9g}, is now "
                 return self.fail(Outcome.CHEATING, f"{text}{after[place].item():.9g}")
@@ -272,10 +272,10 @@ class _Judgement:
 
 
 def _repeated(cases: Sequence[Case], rng: random.Random) -> set[str]:
-    """Names of the cases to run twice: every HIDDEN one, and one of each size of the others."""
+    """Names of the cases to run twice: every HIDDEN one, and one of each size of the TEST cases."""
     sizes: dict[tuple[tuple[str, int], ...], list[str]] = {}
     for case in cases:
-        if case.purpose is not Purpose.HIDDEN:
+        if case.purpose is Purpose.TEST:
             sizes.setdefault(tuple(case.sizes.items()), []).append(case.name)
     hidden = {case.name for case in cases if case.purpose is Purpose.HIDDEN}
     return hidden | {rng.choice(names) for names in sizes.values()}
@@ -284,6 +284,10 @@ def _repeated(cases: Sequence[Case], rng: random.Random) -> set[str]:
 def _bits(values: torch.Tensor) -> torch.Tensor:
     """[..., bytes of one element] as uint8."""
     return values.contiguous().unsqueeze(-1).view(torch.uint8)
+
+
+def _same_bytes(one: torch.Tensor, two: torch.Tensor) -> bool:
+    return torch.equal(one.contiguous().view(-1).view(torch.uint8), two.contiguous().view(-1).view(torch.uint8))
 
 
 def _equal_bits(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:

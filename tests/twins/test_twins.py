@@ -29,6 +29,8 @@ TWINS = [
     ("adds_to_fresh_memory", "cross_entropy", "wrong", "output 0 not written: it holds what its memory held before"),
     ("keeps_its_answer", "gelu", "wrong", "wrong value: output 0 ["),
     ("knows_the_sizes", "rmsnorm", "wrong", "wrong value: output 0 ["),
+    ("half_of_long_rows", "rmsnorm", "wrong", "output 0 not written at [0, 2048], 4194304 of 8388608 elements"),
+    ("one_row_when_timed", "rmsnorm", "wrong", "output 0 not written at [1, 0], 8384512 of 8388608 elements"),
     ("refused_launch", "gelu", "wrong", "bad launch: kernel gelu_kernel: block (2048, 1, 1) is outside"),
     ("side_stream", "gelu", "wrong", "unjoined stream: nothing waits for gelu_kernel on a side stream"),
     ("ghost_kernel", "softmax", "cheating", "library call: calls compute operators of PyTorch: at::softmax_int"),

@@ -15,15 +15,24 @@ from kernelevo.verify import Oracle, verify
 
 @pytest.fixture
 def judge(tmp_path):
-    """judge(candidate, task="gelu", **options) -> Verdict"""
+    """judge(candidate, task="gelu", **options) -> Verdict, on the TEST cases unless others are given"""
 
     def run(candidate, task="gelu", *, symbols=b"", cases=None, **options):
         loaded = load_task(task) if isinstance(task, str) else task
         build = local_build(tmp_path, symbols)
         options.setdefault("entropy", 1)
-        return verify(loaded, build, LocalDevice(candidate), cases=cases or loaded.cases, **options)
+        chosen = declared_tests(loaded) if cases is None else cases
+        return verify(loaded, build, LocalDevice(candidate), cases=chosen, **options)
 
     return run
+
+
+def declared_tests(task):
+    return tuple(case for case in task.cases if case.purpose is Purpose.TEST)
+
+
+def bench_cases(task):
+    return tuple(case for case in task.cases if case.purpose is Purpose.BENCH)
 
 
 def gelu(memory, x):
@@ -38,16 +47,30 @@ def test_an_honest_candidate_passes_with_its_worst_error_and_place(judge):
     assert all(case.worst.startswith("output 0 [") for case in verdict.cases)
 
 
-def test_bench_cases_are_not_verified(judge):
-    verdict = judge(gelu)
-    assert {case.case.purpose for case in verdict.cases} == {Purpose.TEST}
+def test_an_honest_candidate_passes_on_bench_cases(judge):
+    verdict = judge(gelu, cases=bench_cases(load_task("gelu")))
+    assert verdict.outcome is Outcome.PASSED, verdict.reason
+    assert len(verdict.cases) == 2
+
+
+def test_a_candidate_that_is_wrong_only_at_the_sizes_that_are_timed_is_rejected(judge):
+    def right_while_small(memory, x):
+        y = gelu(memory, x)
+        if x.numel() > 1 << 20:
+            y[-1, -1] = 0.25
+        return y
+
+    task = load_task("gelu")
+    assert judge(right_while_small).outcome is Outcome.PASSED
+    verdict = judge(right_while_small, cases=declared_tests(task) + bench_cases(task))
+    assert verdict.outcome is Outcome.WRONG
+    assert verdict.reason.startswith("wrong value: output 0 [2047, 4095]: expected ")
+    assert verdict.cases[-1].case.purpose is Purpose.BENCH
 
 
 def test_nothing_to_verify_is_an_error_and_never_a_pass(judge):
-    task = load_task("gelu")
-    bench = [case for case in task.cases if case.purpose is Purpose.BENCH]
     with pytest.raises(UsageError, match="there is no case to verify gelu on"):
-        judge(gelu, cases=bench)
+        judge(gelu, cases=())
 
 
 def test_a_build_that_failed_is_an_error_and_never_a_pass(tmp_path):
