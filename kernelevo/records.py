@@ -96,6 +96,7 @@ class Task:
     folder: Path  # where the task was read from
     digest: str  # content hash of the task's files
     reduction: tuple[str, ...] = ()  # sizes, or products "a*b" of them, that one output element sums; longest counts
+    reference_source: str = ""  # text of reference.py, for prompts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

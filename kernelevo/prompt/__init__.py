@@ -7,7 +7,6 @@ Not covered: token budgets and examples of similar tasks.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -30,7 +29,7 @@ def write_prompt(
     """
     facts = {
         "task": task,
-        "reference": inspect.getsource(task.reference),
+        "reference": task.reference_source.rstrip() + "\n",
         "sizes": [dict(case.sizes) for case in task.cases if case.purpose is Purpose.BENCH],
         "target": target,
         "parents": [(parent, feedback.get(parent.id, "")) for parent in parents],

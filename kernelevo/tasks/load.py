@@ -34,7 +34,8 @@ def load_task(name_or_path: str | Path, *, root: Path | None = None) -> Task:
     """
     folder = _find(name_or_path, root)
     file = _read_file(folder)
-    module = _run_reference(folder)
+    source = _reference_source(folder)
+    module = _run_reference(folder, source)
     seed = folder / "seed.cu"
     task = Task(
         name=folder.name,
@@ -59,11 +60,12 @@ def load_task(name_or_path: str | Path, *, root: Path | None = None) -> Task:
         reference=_function(module, folder, "reference"),
         inputs=_function(module, folder, "inputs"),
         compare=_function(module, folder, "compare") if hasattr(module, "compare") else None,
-        seed_source=seed.read_text() if seed.exists() else None,
+        seed_source=_text_of(seed) if seed.exists() else None,
         hints=tuple(file.hints),
         folder=folder,
         digest=_digest(folder),
         reduction=tuple(file.reduction),
+        reference_source=source,
     )
     _try_reference(task)
     return task
@@ -214,8 +216,8 @@ def _find(name_or_path: str | Path, root: Path | None) -> Path:
 def _read_file(folder: Path) -> TaskFile:
     path = folder / "task.toml"
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        values = tomllib.loads(_text_of(path))
+    except tomllib.TOMLDecodeError as error:
         raise TaskError(f"{path}: not valid TOML: {error}") from error
     try:
         return TaskFile.model_validate(values)
@@ -241,16 +243,33 @@ def _complaint(path: Path, error: dict[str, Any]) -> str:
             return f"{path}: {key} = {shown}: {error['msg'].lower().replace('input should be', 'expected')}"
 
 
-def _run_reference(folder: Path) -> ModuleType:
+def _text_of(path: Path) -> str:
+    """A file of a task's folder; raises TaskError when it is not text that can be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise TaskError(f"{path}: cannot be read: {error.strerror}", next_step="make it a readable file") from error
+    except UnicodeDecodeError as error:
+        raise TaskError(
+            f"{path}: byte {error.start} is not UTF-8: expected UTF-8 text", next_step="save the file as UTF-8"
+        ) from error
+
+
+def _reference_source(folder: Path) -> str:
     path = folder / "reference.py"
-    if not path.is_file():
+    if not path.exists():
         raise TaskError(
             f"{path} is missing: expected functions reference(...) and inputs(case, generator)", next_step=FORMAT
         )
+    return _text_of(path)
+
+
+def _run_reference(folder: Path, source: str) -> ModuleType:
+    path = folder / "reference.py"
     module = ModuleType(f"kernelevo_task_{folder.name}")
     module.__file__ = str(path)
     try:
-        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module.__dict__)
+        exec(compile(source, str(path), "exec"), module.__dict__)
     except SyntaxError as error:
         raise TaskError(f"{path}:{error.lineno}: {error.msg}") from error
     except Exception as error:
@@ -327,5 +346,10 @@ def _digest(folder: Path) -> str:
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder)
         if not any(part == "__pycache__" or part.startswith(".") for part in name.parts):
-            parts += [name.as_posix(), path.read_bytes().hex()]
+            try:
+                parts += [name.as_posix(), path.read_bytes().hex()]
+            except OSError as error:
+                raise TaskError(
+                    f"{path}: cannot be read: {error.strerror}", next_step="make it a readable file, or remove it"
+                ) from error
     return digest(*parts, tag="t")

@@ -237,6 +237,43 @@ def test_a_new_task_loads_and_passes_its_own_check(folder):
     assert check_task(task) == ()
 
 
+@pytest.mark.parametrize("name", ["task.toml", "reference.py", "seed.cu"])
+def test_a_file_that_is_not_utf_8_is_named_with_the_place(folder, name):
+    text = (folder / name).read_bytes()
+    (folder / name).write_bytes(text + b"\xff")
+    assert refusal(folder).startswith(f"{folder / name}: byte {len(text)} is not UTF-8")
+
+
+@pytest.mark.parametrize("name", ["reference.py", "seed.cu"])
+def test_a_file_that_cannot_be_read_is_named(folder, name):
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    assert refusal(folder).startswith(f"{folder / name}: cannot be read: Is a directory")
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "reference = torch.mul",
+        "import functools\nreference = functools.partial(torch.add, alpha=2)",
+        "reference = torch.nn.CosineSimilarity()",
+    ],
+)
+def test_a_reference_need_not_be_a_python_function_and_prompts_carry_its_file(folder, reference):
+    from kernelevo.prompt import write_prompt
+    from kernelevo.records import Job, Operator
+
+    with (folder / "reference.py").open("a") as file:
+        file.write(f"\n{reference}\n")
+    task = load_task(folder)
+    assert task.reference_source == (folder / "reference.py").read_text()
+    job = Job(
+        run="r", iteration=0, generation=0, operator=Operator.TRANSLATE, parents=(), model="m", island=None, seed=0
+    )
+    prompt = write_prompt(task, job, (), feedback={}, target="H100 SXM")
+    assert f"{reference}\n```\n" in prompt.messages[0].text
+
+
 def test_a_new_task_never_overwrites(folder):
     with pytest.raises(TaskError, match="already exists"):
         new_task(folder.name, folder.parent)
