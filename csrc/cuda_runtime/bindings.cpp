@@ -45,7 +45,8 @@ Failure failure_of(kernelevo::LaunchStatus status) {
       return {cudaErrorLaunchTimeout, "deadlock", "waits for a barrier that not all threads reach"};
     case LaunchStatus::kCompileFailed: return {cudaErrorLaunchFailure, "emulator", "could not be translated"};
     case LaunchStatus::kIllegalAddress: return {cudaErrorIllegalAddress, "illegal address", "accessed "};
-    case LaunchStatus::kOutOfMemory: return {cudaErrorLaunchFailure, "emulator", "the emulator ran out of memory"};
+    case LaunchStatus::kOutOfMemory:
+      return {cudaErrorMemoryAllocation, "emulator", "this machine has no memory left for the blocks of the grid"};
   }
   return {cudaErrorUnknown, "emulator", "unknown status"};
 }

@@ -11,6 +11,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <vector>
 
 #include "access_fault.h"
@@ -69,7 +70,12 @@ struct Freer {
 };
 using Buffer = std::unique_ptr<char, Freer>;
 
-Buffer allocate(size_t bytes) { return Buffer(static_cast<char*>(std::aligned_alloc(128, (bytes + 127) & ~size_t{127}))); }
+// Throws std::bad_alloc.
+Buffer allocate(size_t bytes) {
+  Buffer buffer(static_cast<char*>(std::aligned_alloc(128, (bytes + 127) & ~size_t{127})));
+  if (!buffer) throw std::bad_alloc();
+  return buffer;
+}
 
 enum class Mode : uint8_t { kConverged, kDiverged, kDone };
 
@@ -387,11 +393,15 @@ bool take(Launch& launch, uint64_t& linear) {
   return true;
 }
 
-// Runs blocks until none is left. A block whose warps only spin is set aside while others run.
-void work(Launch& launch) {
-  current_launch = &launch;
+// The blocks of one worker. Owned outside of the code that may fault, so that it is freed even then.
+struct Resident {
   std::deque<std::unique_ptr<ResidentBlock>> running;
   std::unique_ptr<ResidentBlock> spare;
+};
+
+// Runs blocks until none is left. A block whose warps only spin is set aside while others run.
+void work(Launch& launch, Resident& resident) {
+  auto& [running, spare] = resident;
   size_t bytes = 0;
   bool more = true;
   auto start_another = [&] {
@@ -418,19 +428,30 @@ void work(Launch& launch) {
       if (bytes < kResidentBytes) start_another();
     }
   }
-  current_launch = nullptr;
 }
 
-// As `work`, for kernels that may read and write where there is no memory.
+// As `work`, for kernels that may read and write where there is no memory, on machines that may have none left.
 void work_guarded(Launch& launch) {
-  const AccessFault fault = catch_access_fault([&] { work(launch); });
-  if (!fault.happened) return;
+  Resident resident;
+  bool out_of_memory = false;
+  current_launch = &launch;
+  current_warp = nullptr;
+  const AccessFault fault = catch_access_fault([&] {
+    try {
+      work(launch, resident);
+    } catch (const std::bad_alloc&) {
+      out_of_memory = true;
+    }
+  });
+  current_launch = nullptr;
+  if (!fault.happened && !out_of_memory) return;
   std::lock_guard lock(launch.mutex);
   if (launch.stopped.exchange(true)) return;
   LaunchReport& report = launch.report;
-  report.status = LaunchStatus::kIllegalAddress;
+  report.status = out_of_memory ? LaunchStatus::kOutOfMemory : LaunchStatus::kIllegalAddress;
   report.site = -1;
   report.address = fault.address;
+  if (out_of_memory || !current_warp) return;
   report.warp = static_cast<uint32_t>(current_warp->index);
   for (int k = 0; k < 3; k++) report.ctaid[k] = current_warp->block->ctaid[k];
 }

@@ -3,9 +3,11 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cfenv>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 namespace kernelevo {
@@ -17,7 +19,7 @@ class Workers {
     std::lock_guard one_at_a_time(launch_);
     {
       std::lock_guard lock(mutex_);
-      for (; started_ < helpers; started_++) std::thread([this, number = started_] { serve(number); }).detach();
+      helpers = start(helpers);
       work_ = &work;
       helpers_ = helpers;
       unfinished_ = helpers;
@@ -31,6 +33,15 @@ class Workers {
   }
 
  private:
+  // How many helpers there are now, at most `wanted`: fewer where the machine gives no more threads.
+  int start(int wanted) {
+    try {
+      for (; started_ < wanted; started_++) std::thread([this, number = started_] { serve(number); }).detach();
+    } catch (const std::system_error&) {
+    }
+    return std::min(started_, wanted);
+  }
+
   void serve(int number) {
     uint64_t seen = 0;
     for (;;) {

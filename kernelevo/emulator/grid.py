@@ -235,9 +235,11 @@ def _message(kernel: Compiled, status: LaunchStatus, found: Any) -> str:
         LaunchStatus.TIMED_OUT: "timed out",
         LaunchStatus.BARRIER_DEADLOCK: "waits for a barrier that not all threads of the block reach",
         LaunchStatus.COMPILE_FAILED: "could not be translated",
-        LaunchStatus.OUT_OF_MEMORY: "out of memory",
+        LaunchStatus.OUT_OF_MEMORY: "this machine has no memory left for the blocks of the grid",
         LaunchStatus.ILLEGAL_ADDRESS: "accessed memory that is not there",
     }[status]
+    if status is LaunchStatus.OUT_OF_MEMORY:
+        return f"{kernel.info.name}: {what}"
     return f"{kernel.where(found.site)}: {what}, block {found.block}, warp {found.warp}"
 
 

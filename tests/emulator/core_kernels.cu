@@ -451,6 +451,12 @@ KERNEL left_neighbour(const int* x, int* out) {
   out[t] = v;
 }
 
+KERNEL store_at(float* out) {
+  extern __shared__ float scratch[];
+  scratch[threadIdx.x] = 1;
+  out[threadIdx.x] = scratch[threadIdx.x];
+}
+
 KERNEL pointer_chase(const int* next, int* out, int steps) {
   int at = threadIdx.x;
   for (int k = 0; k < steps; k++) at = next[at];

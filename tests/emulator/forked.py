@@ -1,4 +1,4 @@
-"""Runs a test in a forked child that has started the emulator: a fresh device for each, torch untouched for others."""
+"""Runs a test in a forked child: a fresh process for each, torch and the device untouched for others."""
 
 from __future__ import annotations
 
@@ -9,16 +9,29 @@ from collections.abc import Callable
 
 import pytest
 
+Test = Callable[..., None]
 
-def emulated(test: Callable[..., None]) -> Callable[..., None]:
-    """Decorates a test. Fixtures are made in the parent; a failure in the child is the test's, with its traceback."""
 
+def emulated(test: Test) -> Test:
+    """Decorates a test that needs a device of its own: the child has started the emulator.
+
+    Fixtures are made in the parent; a failure in the child is the test's, with its traceback.
+    """
+    return _in_child(test, _start)
+
+
+def forked(test: Test) -> Test:
+    """Decorates a test that leaves its process unfit for others."""
+    return _in_child(test, lambda: None)
+
+
+def _in_child(test: Test, prepare: Callable[[], None]) -> Test:
     @functools.wraps(test)
     def run(*arguments: object, **fixtures: object) -> None:
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
-            _child(writer, lambda: test(*arguments, **fixtures))
+            _child(writer, prepare, lambda: test(*arguments, **fixtures))
         os.close(writer)
         with os.fdopen(reader, "rb") as pipe:
             report = pipe.read().decode(errors="replace")
@@ -30,15 +43,19 @@ def emulated(test: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _child(writer: int, body: Callable[[], None]) -> None:
+def _start() -> None:
+    import torch
+
+    from kernelevo.emulator import runtime
+
+    torch.set_num_threads(1)  # the parent's OpenMP threads did not come along
+    runtime.start(threads=2)
+
+
+def _child(writer: int, prepare: Callable[[], None], body: Callable[[], None]) -> None:
     report = ""
     try:
-        import torch
-
-        from kernelevo.emulator import runtime
-
-        torch.set_num_threads(1)  # the parent's OpenMP threads did not come along
-        runtime.start(threads=2)
+        prepare()
         body()
     except BaseException:
         report = traceback.format_exc()

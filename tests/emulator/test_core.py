@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import resource
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from kernelevo import emulator
 from kernelevo.emulator import LaunchStatus, Variant
 
 from .core_harness import HERE, Kernels, module_of, needs_nvcc
+from .forked import forked
 
 pytestmark = needs_nvcc
 F, I, U = np.float32, np.int32, np.uint32  # noqa: E741
@@ -470,6 +472,35 @@ def test_chosen_blocks_run_and_no_others(kernels: Kernels) -> None:
     out = np.full(10, -1, I)
     kernels.run("same_address_store", 10, 32, out, sample_blocks=[2, 3, 9])
     assert [k for k in range(10) if out[k] >= 0] == [2, 3, 9]
+
+
+@forked
+def test_a_grid_whose_blocks_do_not_fit_into_memory_is_reported() -> None:
+    kernels, out = Kernels("core_kernels"), np.zeros(64, F)
+    kernels.run("store_at", 8, 64, out, shared=256)
+    allow_more_memory(200 << 20)
+    for _ in range(2):
+        report = kernels.attempt("store_at", 8, 64, out, shared=1 << 30)
+        assert report.status is LaunchStatus.OUT_OF_MEMORY
+        assert "store_at" in report.message and "memory" in report.message
+    kernels.run("store_at", 8, 64, out, shared=256)
+
+
+@forked
+def test_blocks_that_faulted_are_freed() -> None:
+    kernels, out = Kernels("core_kernels"), np.zeros(64, F)
+    kernels.run("store_at", 8, 64, out, shared=256)
+    allow_more_memory(500 << 20)
+    for _ in range(20):
+        report = kernels.attempt("store_at", 8, 64, np.uint64(64), shared=64 << 20)
+        assert report.status is LaunchStatus.ILLEGAL_ADDRESS
+
+
+def allow_more_memory(size_bytes: int) -> None:
+    """Lets the process map only `size_bytes` more than it has."""
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        mapped = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + size_bytes, mapped + size_bytes))
 
 
 def test_a_sample_is_spread_in_pairs_of_neighbours() -> None:
