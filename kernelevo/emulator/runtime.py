@@ -18,6 +18,7 @@ target would refuse is a cudaError that the candidate can look at, and a kernel 
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import sys
@@ -102,6 +103,7 @@ class _Settings:
     started: bool = False
     threads: int = 0
     time_limit_seconds: float = 0.0
+    schedule: int = 0
 
 
 _settings = _Settings()
@@ -207,6 +209,12 @@ def time_limit(seconds: float | None) -> None:
     _apply_settings()
 
 
+def schedule(seed: int) -> None:
+    """Order of warps and blocks of uncounted launches from now on: 0 is ascending, any other value seeds another."""
+    _settings.schedule = seed
+    _apply_settings()
+
+
 def memory_limit(size_bytes: int) -> None:
     """Most bytes of device memory that may be in use; more is "out of memory" to the program."""
     from kernelevo.emulator import _runtime
@@ -260,7 +268,7 @@ def error_name(error: int) -> str:
 def _apply_settings() -> None:
     from kernelevo.emulator import _runtime
 
-    _runtime.cuda.set_run_settings(_settings.threads, _settings.time_limit_seconds)
+    _runtime.cuda.set_run_settings(_settings.threads, _settings.time_limit_seconds, _settings.schedule)
 
 
 def _import_extensions() -> None:
@@ -272,17 +280,22 @@ def _import_extensions() -> None:
             "Install one (pip install torch==2.13.0+cpu from PyTorch's CPU index) in another environment, "
             "or use --device cuda"
         )
-    flags = sys.getdlopenflags()
-    sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)  # candidates and _tensors find the runtime's symbols here
     try:
-        from kernelevo.emulator import _runtime, _tensors  # noqa: F401
+        from kernelevo.emulator import _runtime
+
+        # Candidates and _tensors find its symbols by name, also where it was imported the ordinary way before.
+        ctypes.CDLL(_runtime.__file__, mode=os.RTLD_NOW | os.RTLD_GLOBAL | os.RTLD_NOLOAD)
+        flags = sys.getdlopenflags()
+        sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
+        try:
+            from kernelevo.emulator import _tensors  # noqa: F401
+        finally:
+            sys.setdlopenflags(flags)
     except ImportError as error:
         raise EmulatorError(
             f"the emulator's extensions cannot be loaded ({error}); run `make install`, or "
             "`python setup.py build_ext --inplace` after a change in csrc/ or of torch"
         ) from error
-    finally:
-        sys.setdlopenflags(flags)
 
 
 def _import(artifact: Path) -> ModuleType:
