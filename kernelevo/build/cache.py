@@ -31,13 +31,16 @@ _LOCK = "lock"
 
 
 def load(folder: Path) -> Build | None:
-    """The build kept in a folder; None when there is none, or when part of it has gone."""
+    """The build kept in a folder; None when there is none, or when part of it has gone.
+
+    Raises OSError when the folder cannot be read just now: the build in it may be whole, and in use.
+    """
     try:
         stored: dict[str, Any] = json.loads((folder / RECORD).read_text())
         build = _build_from(stored, folder)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         shutil.rmtree(folder, ignore_errors=True)  # a damaged file system's remains; build it again
         return None
     for path in (build.artifact, build.ptx):

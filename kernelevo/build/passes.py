@@ -108,26 +108,44 @@ def prepare_headers(toolchain: Toolchain, cache: Path) -> Headers:
         if complete.exists():
             return headers
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(INCLUDE, folder / "include")
-        for target, names in (*STANDS_FOR.items(), ("kernelevo/prelude.h", PRELUDE_HOLDS)):
-            root = folder / "include" / ("prelude_holds" if target == "kernelevo/prelude.h" else "stands_for")
-            for name in names.split():
-                path = root / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(f"#pragma once\n#include <{target}>\n")
-        finished = processes.run(
-            [*host_command(toolchain, headers), *_precompile_flags(toolchain.host, headers)],
-            folder=folder,
-            timeout_seconds=PRECOMPILE_SECONDS,
-        )
-        if finished.status != 0:
-            raise ToolchainError(
-                f"{toolchain.host.path} cannot precompile torch's headers: {finished.output[:2000].strip()}",
-                next_step="check that torch's and Python's headers belong together, see `kernelevo doctor`",
-            )
+        try:
+            _precompile(toolchain, headers)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)  # up to 550 MB that nobody could use
+            raise
         complete.touch()
         _remove_unused(folder.parent)
     return headers
+
+
+def _precompile(toolchain: Toolchain, headers: Headers) -> None:
+    folder = headers.folder
+    shutil.copytree(INCLUDE, folder / "include")
+    for target, names in (*STANDS_FOR.items(), ("kernelevo/prelude.h", PRELUDE_HOLDS)):
+        root = folder / "include" / ("prelude_holds" if target == "kernelevo/prelude.h" else "stands_for")
+        for name in names.split():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"#pragma once\n#include <{target}>\n")
+    finished = processes.run(
+        [*host_command(toolchain, headers), *_precompile_flags(toolchain.host, headers)],
+        folder=folder,
+        timeout_seconds=PRECOMPILE_SECONDS,
+    )
+    if finished.status == 0:
+        return
+    if "No space left on device" in finished.output:
+        raise ToolchainError(
+            f"the disk is full: precompiling torch's headers takes up to 550 MB below {folder.parent}",
+            next_step="make room there, or name another cache folder with KERNELEVO_CACHE",
+        )
+    said = finished.output[:2000].strip()
+    if finished.status is None:
+        said = f"it took more than {PRECOMPILE_SECONDS} seconds and was ended"
+    raise ToolchainError(
+        f"{toolchain.host.path} cannot precompile torch's headers: {said}",
+        next_step="check that torch's and Python's headers belong together, see `kernelevo doctor`",
+    )
 
 
 def _remove_unused(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelevo.build import build, processes
+from kernelevo.build import build, processes, warm
 from kernelevo.build import cache as folders
 from kernelevo.errors import ToolchainError
 from kernelevo.records import Build, BuildMethod, Candidate, Diagnostic, KernelResources
@@ -109,10 +110,45 @@ def test_a_damaged_entry_is_removed_and_counts_as_absent(tmp_path: Path, damage:
     assert not folder.exists()
 
 
+def test_an_entry_that_cannot_be_read_just_now_is_kept_and_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = stored(tmp_path)
+
+    def no_more_files(*_: object, **__: object) -> str:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(folder / "build.json"))
+
+    with monkeypatch.context() as patch, pytest.raises(ToolchainError, match="Too many open files"):
+        patch.setattr(Path, "read_text", no_more_files)
+        with folders.writable(tmp_path):
+            folders.load(folder)
+    assert folders.load(folder) is not None
+
+
+@pytest.mark.nvcc
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("cannot write prelude.pch: No space left on device", r"the disk is full: .*550 MB.*\n  next: make room"),
+        ("unknown type name 'Tensor'", r"cannot precompile torch's headers: unknown type name 'Tensor'\n"),
+    ],
+)
+def test_headers_that_cannot_be_precompiled_say_why_and_leave_nothing(
+    tmp_path: Path, toolchain: Toolchain, words: str, message: str
+) -> None:
+    compiler = tmp_path / "compiler"
+    compiler.write_text(f'#!/bin/sh\necho half > include/host/kernelevo/prelude.pch\necho "{words}" >&2\nexit 1\n')
+    compiler.chmod(0o755)
+    failing = replace(toolchain, host=replace(toolchain.host, path=compiler))
+    with pytest.raises(ToolchainError, match=message):
+        warm(failing, tmp_path / "cache")
+    assert [path.suffix for path in (tmp_path / "cache" / "host").iterdir()] == [".lock"]
+
+
 def test_a_work_folder_goes_when_its_owner_dies_and_stays_while_it_lives(tmp_path: Path) -> None:
     program = (
         "import sys, time\nfrom pathlib import Path\nfrom kernelevo.build import cache\n"
-        "with cache.work_folder(Path(sys.argv[1])) as work:\n    print(work, flush=True)\n    time.sleep(60)\n"
+        "with cache.work_folder(Path(sys.argv[1])) as work:\n    print(work, flush=True)\n    time.sleep(600)\n"
     )
     owner = subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
@@ -145,17 +181,16 @@ def test_more_standard_builds_than_slots_wait(tmp_path: Path) -> None:
         third = subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, text=True)
         with pytest.raises(subprocess.TimeoutExpired):
             third.wait(timeout=1.0)
-    assert third.communicate(timeout=20)[0] == "in\n"
+    assert third.communicate(timeout=60)[0] == "in\n"
 
 
 def test_a_command_that_takes_too_long_is_ended_with_all_it_started(tmp_path: Path) -> None:
     # A child in a process group of its own, as ninja's children are.
-    script = "setsid_free() { sh -c 'echo $$ > child; exec sleep 60' & }; set -m; setsid_free; sleep 60"
-    started = time.perf_counter()
-    finished = processes.run(["bash", "-c", script], folder=tmp_path, timeout_seconds=1.0)
-    assert finished.status is None and time.perf_counter() - started < 10
+    script = "setsid_free() { sh -c 'echo $$ > child; exec sleep 600' & }; set -m; setsid_free; sleep 600"
+    finished = processes.run(["bash", "-c", script], folder=tmp_path, timeout_seconds=3.0)
+    assert finished.status is None
     child = int((tmp_path / "child").read_text())
-    deadline = time.perf_counter() + 5
+    deadline = time.perf_counter() + 30
     while Path(f"/proc/{child}").exists() and time.perf_counter() < deadline:
         if "\nState:\tZ" in Path(f"/proc/{child}/status").read_text():
             break
@@ -191,13 +226,17 @@ def test_a_builder_that_is_killed_leaves_no_process_and_no_folder(
         time.sleep(0.05)
     os.kill(builder.pid, signal.SIGKILL)
     builder.wait()
-    deadline = time.perf_counter() + 10
+    deadline = time.perf_counter() + 30
     while using(cache) and time.perf_counter() < deadline:
         time.sleep(0.1)
     assert not using(cache)
     candidate = Candidate(source=SOURCE % 2, entry="forward")
     assert build(candidate, target="sm_90", toolchain=toolchain, cache=cache).succeeded
     assert not any((cache / "work").iterdir())
+
+
+def no_compiler(*_: object, **__: object) -> None:
+    pytest.fail("a compiler was started")
 
 
 def using(folder: Path) -> list[str]:
@@ -213,14 +252,18 @@ def using(folder: Path) -> list[str]:
 
 
 @pytest.mark.nvcc
-def test_the_cache_tells_sources_and_targets_apart_and_entries_not(cache: Path, toolchain: Toolchain) -> None:
+def test_the_cache_tells_sources_and_targets_apart_and_entries_not(
+    cache: Path, toolchain: Toolchain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def get(source: str, target: str = "sm_90", entry: str = "forward") -> Build:
         return build(Candidate(source=source, entry=entry), target=target, toolchain=toolchain, cache=cache)
 
-    first, again = get(SOURCE % 3), get(SOURCE % 3)
+    first = get(SOURCE % 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "run", no_compiler)
+        again = get(SOURCE % 3)
     assert (first.cached, again.cached) == (False, True)
     assert replace(first, cached=True, seconds=0.0) == replace(again, seconds=0.0)
-    assert again.seconds < 0.5
     other = get(SOURCE % 3, target="sm_80")
     assert not other.cached and other.artifact != first.artifact and other.ptx is not None
     assert ".target sm_80" in other.ptx.read_text()
