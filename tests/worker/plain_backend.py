@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from kernelevo.devices import confinement
 from kernelevo.devices.wire import Load
-from kernelevo.worker import Effects
+from kernelevo.worker import Effects, RefusedError
 
 
 class PlainBackend:
@@ -34,7 +35,7 @@ class PlainBackend:
         loader.exec_module(module)
         return module
 
-    def begin(self, *, poison: int, sample_blocks: int | None, timeout_seconds: float) -> None:
+    def begin(self, *, poison: int, schedule: int, sample_blocks: int | None, timeout_seconds: float) -> None:
         pass
 
     def empty_strided(self, shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
@@ -49,3 +50,13 @@ class BrokenBackend(PlainBackend):
 
     def warm(self) -> None:
         raise RuntimeError("the driver is from another age")
+
+
+class TellingBackend(PlainBackend):
+    """Says where it was warmed up instead of loading anything."""
+
+    def warm(self) -> None:
+        self.warmed_in = os.getpid()
+
+    def load(self, load: Load) -> ModuleType:
+        raise RefusedError("crashed", f"warmed up in process {self.warmed_in}")

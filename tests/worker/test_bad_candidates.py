@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import HERE, Site
+from conftest import HERE, Site, eventually
 
 from kernelevo.devices import Call
 from kernelevo.records import Outcome
 
-TIMEOUT_SECONDS = 1.0
-RECLAIM_SECONDS = TIMEOUT_SECONDS + 2.0
+TIMEOUT_SECONDS = 1.0  # where one is expected; a session's own limit is for calls that end by themselves
 
 SOURCE = (HERE / "candidates" / "behaviours.cpp").read_text()
 BEHAVIOURS = sorted(re.findall(r'^    \{"([^"]+)",', SOURCE, re.MULTILINE))
@@ -96,16 +94,13 @@ def test_a_candidate_leaves_nothing_where_there_are_no_namespaces(
 def ends_badly(site: Site, behaviours: Path, x: torch.Tensor, row: Row) -> None:
     limits = {"timeout_seconds": TIMEOUT_SECONDS} if row.outcome is Outcome.TIMED_OUT else {}
     with site.session(behaviours, **limits) as session:
-        started = time.monotonic()
         result = session.call([x, number(row.behaviour)])
-        elapsed = time.monotonic() - started
-        left = site.wait_for_processes(0, seconds=0.5)
+        left = site.wait_for_processes(0)
     assert result.outcome is row.outcome, result.reason
     assert result.reason is not None
     assert re.search(row.reason, result.reason), result.reason
     assert "\n" not in result.reason
     assert result.outputs == ()
-    assert elapsed < RECLAIM_SECONDS
     assert left == 0
     assert call(site, behaviours, x, "double").outcome is Outcome.PASSED, "the next candidate must work"
 
@@ -132,10 +127,8 @@ def test_a_candidate_can_signal_nothing_outside_its_namespace(site: Site, behavi
 
 
 def test_a_candidate_that_stops_its_keeper_is_still_ended(any_site: Site, behaviours: Path, x: torch.Tensor) -> None:
-    started = time.monotonic()
     result = call(any_site, behaviours, x, "stop its parent", timeout_seconds=TIMEOUT_SECONDS)
     assert result.outcome is Outcome.TIMED_OUT
-    assert time.monotonic() - started < RECLAIM_SECONDS
     assert any_site.wait_for_processes(0) == 0
 
 
@@ -247,10 +240,7 @@ def test_a_worker_runs_in_a_folder_of_its_own_that_is_removed(site: Site, behavi
         folder = Path(session.call([x, number("show the working folder")]).output.strip())
         assert folder != Path.cwd()
         assert list(folder.iterdir()) == []
-    deadline = time.monotonic() + 2
-    while folder.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not folder.exists()
+    assert eventually(lambda: not folder.exists())
 
 
 def test_a_wrong_number_of_arguments_is_named(site: Site, behaviours: Path, x: torch.Tensor) -> None:

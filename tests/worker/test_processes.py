@@ -7,17 +7,15 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import HERE, Site, count_processes, start_site
+from conftest import HERE, count_processes, eventually, start_site
 
 from kernelevo.devices.session import ForkServer
 from kernelevo.errors import WorkerError
-from kernelevo.records import Outcome
 
 
 def number(behaviour: str) -> int:
@@ -26,18 +24,14 @@ def number(behaviour: str) -> int:
     return index(behaviour)
 
 
-def test_a_warm_server_gives_a_new_worker_in_a_fraction_of_a_second(
-    site: Site, extension: Callable[[str], Path]
-) -> None:
-    artifact = extension("behaviours")
-    x = torch.ones(4)
-    seconds = []
-    for _ in range(5):
-        started = time.monotonic()
-        with site.session(artifact) as session:
-            assert session.call([x, number("double")]).outcome is Outcome.PASSED
-        seconds.append(time.monotonic() - started)
-    assert min(seconds) < 0.2, seconds  # 20 ms on an idle machine
+def test_workers_inherit_what_the_server_warmed_up(extension: Callable[[str], Path]) -> None:
+    site = start_site("TellingBackend")
+    reasons = []
+    for _ in range(2):
+        with site.session(extension("behaviours")) as session:
+            reasons.append(session.call([torch.ones(4), number("double")]).reason)
+    site.server.close()
+    assert reasons == [f"warmed up in process {site.server.pid}"] * 2
 
 
 def test_a_server_that_cannot_be_warmed_says_why(extension: Callable[[str], Path]) -> None:
@@ -86,8 +80,5 @@ def test_nothing_survives_a_parent_that_is_killed(extension: Callable[[str], Pat
     assert len(list(tmp_path.glob("kernelevo-*"))) == 1
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 5
-    while (count_processes(mark) or list(tmp_path.glob("kernelevo-*"))) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert count_processes(mark) == 0
-    assert list(tmp_path.glob("kernelevo-*")) == []
+    assert eventually(lambda: count_processes(mark) == 0)
+    assert eventually(lambda: not list(tmp_path.glob("kernelevo-*")))
