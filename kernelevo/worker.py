@@ -69,8 +69,11 @@ class Backend(Protocol):
     def load(self, load: Load) -> ModuleType:
         """Imports the candidate's extension; may raise ImportError, or RefusedError."""
 
-    def begin(self, *, poison: int, sample_blocks: int | None, timeout_seconds: float) -> None:
-        """Before each call and its inputs: fills fresh memory with `poison`, forgets earlier launches."""
+    def begin(self, *, poison: int, schedule: int, sample_blocks: int | None, timeout_seconds: float) -> None:
+        """Before each call and its inputs: fills fresh memory with `poison`, forgets earlier launches.
+
+        schedule: of warps and blocks; see devices.Session.call.
+        """
 
     def empty_strided(self, shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
         """Fresh device memory."""
@@ -137,7 +140,10 @@ class _Candidate:
         refusal: RefusedError | None = None
         state = _global_state()
         self._backend.begin(
-            poison=request.poison, sample_blocks=request.sample_blocks, timeout_seconds=request.timeout_seconds
+            poison=request.poison,
+            schedule=request.schedule,
+            sample_blocks=request.sample_blocks,
+            timeout_seconds=request.timeout_seconds,
         )
         dense = iter(values)
         for value in request.values:

@@ -23,6 +23,7 @@ namespace {
 struct RunSettings {
   int threads = 0;                // 0: all cores
   double time_limit_seconds = 0;  // of one launch; 0: none
+  std::uint64_t schedule = 0;     // see grid.h
 };
 
 RunSettings settings;
@@ -112,6 +113,7 @@ std::function<RunReport(const RunRequest&)> run_natively(const py::object& objec
     config.threads = settings.threads;
     config.cooperative = request.cooperative;
     config.time_limit_seconds = settings.time_limit_seconds;
+    config.schedule = settings.schedule;
     kernelevo::LaunchReport report = run_without_python(*kernel, config, request.parameters);
     Failure failure = failure_of(report.status);
     RunReport result{failure.error, failure.kind, failure.text, report.blocks_run, {}};
@@ -276,9 +278,10 @@ void bind_cuda_runtime(py::module_& parent) {
     ModuleInfo info = module_info(module);
     return py::make_tuple(info.name, info.ptx, info.problem);
   });
-  m.def("forget_kernels", &forget_kernels);
 
-  m.def("set_run_settings", [](int threads, double time_limit_seconds) { settings = {threads, time_limit_seconds}; });
+  m.def("set_run_settings", [](int threads, double time_limit_seconds, std::uint64_t schedule) {
+    settings = {threads, time_limit_seconds, schedule};
+  });
   m.def("set_counting", [](bool enabled, std::uint64_t max_blocks) { set_counting({enabled, max_blocks}); });
 
   m.def("launches", [] {

@@ -12,6 +12,8 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "access_fault.h"
@@ -77,6 +79,14 @@ Buffer allocate(size_t bytes) {
   return buffer;
 }
 
+// A well mixed number for each input (splitmix64: Steele, Lea and Flood 2014).
+uint64_t mixed(uint64_t x) {
+  x += 0x9e3779b97f4a7c15;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+  return x ^ (x >> 31);
+}
+
 enum class Mode : uint8_t { kConverged, kDiverged, kDone };
 
 // The warps, shared memory and barriers of one block; reused from block to block.
@@ -90,7 +100,9 @@ class ResidentBlock {
         warps_((threads_ + kWarpSize - 1) / kWarpSize),
         frame_stride_((launch.kernel.frame_bytes + 127) & ~127u),
         shared_bytes_(launch.kernel.shared_bytes + launch.config.dynamic_shared_bytes),
-        modes_(warps_) {
+        modes_(warps_),
+        order_(warps_) {
+    std::iota(order_.begin(), order_.end(), 0);
     const Kernel& kernel = launch.kernel;
     frames_ = allocate(size_t{frame_stride_} * warps_);
     shared_ = allocate(shared_bytes_ + 128);
@@ -136,6 +148,8 @@ class ResidentBlock {
     if (shared_bytes_) std::memset(shared_.get(), 0xff, shared_bytes_);  // NaN: reads before writes show
     live_threads_ = threads_;
     stalled_rounds_ = 0;
+    barriers_released_ = 0;
+    if (launch_.config.schedule) order_warps();
     for (Barrier& barrier : barriers_) barrier = {};
     for (uint32_t w = 0; w < warps_; w++) {
       WarpState& warp = *frame(w);
@@ -156,7 +170,8 @@ class ResidentBlock {
   Step run() {
     while (live_threads_ > 0) {
       bool ran = false, only_yields = true;
-      for (uint32_t w = 0; w < warps_; w++) {
+      if (launch_.config.schedule && ordered_for_ != barriers_released_) order_warps();
+      for (uint32_t w : order_) {
         if (modes_[w].mode == Mode::kDone || modes_[w].waiting) continue;
         ran = true;
         switch (run_warp(w)) {
@@ -216,6 +231,19 @@ class ResidentBlock {
   };
 
   WarpState* frame(uint32_t w) const { return reinterpret_cast<WarpState*>(frames_.get() + size_t{w} * frame_stride_); }
+
+  // A GPU promises no order between barriers. Descending finds what ascending hides; random orders find the rest.
+  void order_warps() {
+    ordered_for_ = barriers_released_;
+    for (uint32_t k = 0; k < warps_; k++) order_[k] = warps_ - 1 - k;
+    if (block_.linear_index % 2 == 0 || warps_ < 3) return;
+    uint64_t random = mixed(launch_.config.schedule ^ mixed(block_.linear_index) ^ mixed(~barriers_released_));
+    for (uint32_t k = warps_ - 1; k > 0; k--) {
+      random = mixed(random);
+      std::swap(order_[k], order_[random % (k + 1)]);
+    }
+    if (order_[0] == 0) std::swap(order_[0], order_[warps_ - 1]);
+  }
 
   WarpStatus run_warp(uint32_t w) {
     WarpState* warp = frame(w);
@@ -299,6 +327,7 @@ class ResidentBlock {
     if (barrier.count ? barrier.counted < barrier.count : barrier.lanes < live_threads_) return;
     uint32_t lanes = barrier.lanes, ones = barrier.ones;
     barrier = {};
+    barriers_released_++;
     for (uint32_t w = 0; w < warps_; w++) {
       if (!modes_[w].waiting) continue;
       WarpState& warp = *frame(w);
@@ -369,11 +398,13 @@ class ResidentBlock {
   Launch& launch_;
   uint32_t threads_, warps_, frame_stride_, shared_bytes_;
   std::vector<WarpMode> modes_;
+  std::vector<uint32_t> order_;  // in which the warps get their turns
   Buffer frames_, shared_, local_;
   BlockState block_{};
   Barrier barriers_[kBarriers] = {};
   uint32_t live_threads_ = 0;
   int stalled_rounds_ = 0;
+  uint64_t barriers_released_ = 0, ordered_for_ = 0;
   bool always_diverged_ = false;
 };
 
@@ -389,6 +420,7 @@ bool take(Launch& launch, uint64_t& linear) {
   }
   uint64_t n = launch.next.fetch_add(1, std::memory_order_relaxed);
   if (n >= launch.total) return false;
+  if (launch.config.schedule) n = launch.total - 1 - (n + mixed(launch.config.schedule) % launch.total) % launch.total;
   linear = launch.config.sample_blocks ? launch.config.sample_blocks[n] : n;
   return true;
 }

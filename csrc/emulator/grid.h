@@ -94,6 +94,10 @@ struct LaunchConfig {
   uint32_t hook_count = 0;
   void* observer = nullptr;
   bool cooperative = false;                 // the kernel may call grid.sync()
+  // In which order warps and blocks run, where a GPU promises none. 0: ascending. Otherwise blocks are taken in
+  // descending order from a seeded place on; the warps of every other block run in descending order, those of the rest
+  // in a seeded order that does not begin with warp 0; all is drawn anew after each barrier.
+  uint64_t schedule = 0;
 };
 
 enum class LaunchStatus : int32_t {

@@ -68,11 +68,15 @@ class Call:
 class Session(Protocol):
     """A worker that has, or will have, one build loaded."""
 
-    def call(self, inputs: Sequence[Value], *, poison: int = 0xA5, sample_blocks: int | None = None) -> Call:
+    def call(
+        self, inputs: Sequence[Value], *, poison: int = 0xA5, schedule: int = 0, sample_blocks: int | None = None
+    ) -> Call:
         """Calls the entry point once.
 
         inputs: CPU tensors (moved to the device) and Python scalars, positional.
         poison: byte that fresh device memory is filled with.
+        schedule: order of warps and blocks, where the device can choose it: 0 is ascending, any other value below 2**63
+            seeds another order, the same for the same value.
         sample_blocks: count events, running at most this many blocks of each launch (outputs, which would mean
             nothing, and inputs then do not come back); None runs everything and counts nothing.
         """

@@ -98,8 +98,10 @@ class EmulatorSession:
         self._gpu = gpu
         self._resources = resources
 
-    def call(self, inputs: Sequence[Value], *, poison: int = 0xA5, sample_blocks: int | None = None) -> Call:
-        call = self._session.call(inputs, poison=poison, sample_blocks=sample_blocks)
+    def call(
+        self, inputs: Sequence[Value], *, poison: int = 0xA5, schedule: int = 0, sample_blocks: int | None = None
+    ) -> Call:
+        call = self._session.call(inputs, poison=poison, schedule=schedule, sample_blocks=sample_blocks)
         if sample_blocks is None:
             return call
         return replace(call, launches=tuple(replace(launch, time=self._time(launch)) for launch in call.launches))
@@ -166,11 +168,12 @@ class EmulatorBackend:
         except runtime.RefusedError as refused:
             raise RefusedError("unsupported", str(refused)) from None
 
-    def begin(self, *, poison: int, sample_blocks: int | None, timeout_seconds: float) -> None:
+    def begin(self, *, poison: int, schedule: int, sample_blocks: int | None, timeout_seconds: float) -> None:
         from kernelevo.emulator import runtime
 
         runtime.reset()
         runtime.poison(poison)
+        runtime.schedule(schedule)
         runtime.count(sample_blocks)
         # Ends a kernel that hangs a moment before the parent would end us, so that it can be named.
         runtime.time_limit(max(timeout_seconds - 0.5, 0.5 * timeout_seconds))

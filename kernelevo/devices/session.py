@@ -187,7 +187,9 @@ class WorkerSession:
         self._timeout_seconds = timeout_seconds
         self._worker: _Worker | None = server.start(load)
 
-    def call(self, inputs: Sequence[Value], *, poison: int = 0xA5, sample_blocks: int | None = None) -> Call:
+    def call(
+        self, inputs: Sequence[Value], *, poison: int = 0xA5, schedule: int = 0, sample_blocks: int | None = None
+    ) -> Call:
         import torch
 
         tensors = {i: value for i, value in enumerate(inputs) if isinstance(value, torch.Tensor)}
@@ -196,6 +198,7 @@ class WorkerSession:
             nonce=secrets.token_hex(16),
             values=tuple(header_of(v) if isinstance(v, torch.Tensor) else v for v in inputs),
             poison=poison,
+            schedule=schedule,
             sample_blocks=sample_blocks,
             timeout_seconds=self._timeout_seconds,
         )

@@ -126,6 +126,7 @@ class CallRequest(_Message):
     nonce: str
     values: tuple[TensorHeader | StrictBool | StrictInt | StrictFloat, ...]
     poison: Annotated[int, Field(ge=0, le=255)]
+    schedule: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     sample_blocks: int | None
     timeout_seconds: float
 

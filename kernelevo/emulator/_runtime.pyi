@@ -40,6 +40,7 @@ def launch(
     hooks: Sequence[int],
     observer: int,
     cooperative: bool,
+    schedule: int,
 ) -> LaunchReport: ...
 
 class Counter:

@@ -181,12 +181,15 @@ def launch(
     hooks: Sequence[int] = (),
     observer: int = 0,
     cooperative: bool = False,
+    schedule: int = 0,
 ) -> Report:
     """Runs a grid and waits for it.
 
     shared_bytes: dynamic shared memory. params: the packed parameters. threads: of this CPU, None for all it has.
     sample_blocks: linear block numbers to run instead of all (see `sample`). hooks, observer: addresses of the C
     functions and of the first argument that an Observer's code uses. cooperative: the kernel may call grid.sync().
+    schedule: seeds the order of warps and blocks, 0 to 2**64 - 1 (csrc/emulator/grid.h); 0 is ascending order. One
+    schedule on one thread is one order.
     """
     from kernelevo.emulator import _runtime
 
@@ -211,6 +214,7 @@ def launch(
         hooks=list(hooks),
         observer=observer,
         cooperative=cooperative,
+        schedule=schedule,
     )
     status = LaunchStatus(found.status)
     return Report(status, _message(kernel, status, found), found.block, found.warp, found.blocks_run)

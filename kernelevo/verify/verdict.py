@@ -9,12 +9,14 @@ everything is decided here, on bytes. Per case, in this order; the first rule br
     outputs             as many as the reference has, of the exact shape, dtype and strides    -> wrong
     values              within the error rule (rule.py), unless the task brings `compare`      -> wrong
     presence            elements that still hold the poison were not written  -> wrong; cheating if nothing was launched
-    repeat              again from memory with other poison: within the rule again             -> wrong
+    repeat              again from other poison, in another order of warps and blocks: within the rule again -> wrong
     own kernel          by the task's policy: launched a kernel, called no compute operator    -> cheating, or a finding
 
 Poison: fresh device memory first holds 0xFF bytes, which are NaN in every float format and -1 in every integer, so what
 was not written cannot look like a small value. The repeat uses 0x7B, a finite 1.3e36 in float32, because fmaxf and
-comparisons drop NaN. One TEST case of each size is repeated, all HIDDEN cases are. Two results that both pass but
+comparisons drop NaN. Its warps and blocks take their turns in another order, nearly reversed,
+because a GPU promises none. One TEST case of each size is repeated, all HIDDEN cases are, and so is every case that
+launches a kernel in blocks of several warps whose shape no repeat has seen before. Two results that both pass but
 differ in bits are a finding, not a failure: the order of float atomics is free.
 
 Not covered: what a candidate does only when it is timed; that is for measure and for promotion.
@@ -37,6 +39,8 @@ from kernelevo.verify.rule import Comparison, compare
 
 FIRST_POISON = 0xFF
 REPEAT_POISON = 0x7B
+REPEAT_SCHEDULE = 0x5EED  # any value but 0; see devices.Session.call
+WARP = 32
 OUTPUT_CHARACTERS = 16 << 10  # kept of what the candidate printed over all cases
 
 # Findings of a device that fail a candidate, whatever its values. Other findings are told, not judged.
@@ -87,12 +91,14 @@ def verify(
     expectations = oracle or oracle_of(task)
     repeated = _repeated(cases, random.Random(entropy))
     operators = library_calls(build.artifact) if task.library_calls != "allow" else ()
+    scheduled: set[Shape] = set()
     verdicts: list[CaseVerdict] = []
     printed = ""
     opened = device.open(build, entry=task.entry, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes)
     with opened as session, one_thread():
         for case in cases:
-            verdict, output = _judge(task, case, expectations.expected(case), session, case.name in repeated, operators)
+            expected = expectations.expected(case)
+            verdict, output = _judge(task, case, expected, session, case.name in repeated, scheduled, operators)
             printed = (printed + output)[-OUTPUT_CHARACTERS:]
             verdicts.append(verdict)
             if progress is not None:
@@ -109,16 +115,30 @@ def verify(
     )
 
 
+Shape = tuple[str, tuple[int, int, int]]  # kernel and threads of its blocks
+
+
 def _judge(
-    task: Task, case: Case, expected: Expected, session: Session, repeat: bool, operators: tuple[str, ...]
+    task: Task,
+    case: Case,
+    expected: Expected,
+    session: Session,
+    repeat: bool,
+    scheduled: set[Shape],
+    operators: tuple[str, ...],
 ) -> tuple[CaseVerdict, str]:
-    """The verdict on one case, and what the candidate printed."""
+    """The verdict on one case, and what the candidate printed.
+
+    repeat: whatever it launches. scheduled: what repeats have launched so far with several warps; grows here.
+    """
     judgement = _Judgement(task, case, expected)
     first = session.call(expected.inputs, poison=FIRST_POISON)
     again = None
     if judgement.returned_right(first):
-        if repeat:
-            again = session.call(expected.inputs, poison=REPEAT_POISON)
+        shapes = {(x.kernel, x.block) for x in first.launches if x.block[0] * x.block[1] * x.block[2] > WARP}
+        if repeat or not shapes <= scheduled:
+            scheduled |= shapes
+            again = session.call(expected.inputs, poison=REPEAT_POISON, schedule=REPEAT_SCHEDULE)
             judgement.repeats(first, again)
         judgement.own_kernel(first, operators)
     elif judgement.poisoned:
@@ -177,7 +197,7 @@ class _Judgement:
 
     def repeats(self, first: Call, again: Call) -> None:
         """The call again from other poison. Equal bits, or within the rule both times."""
-        poison = f"on a second call, from memory filled with 0x{REPEAT_POISON:02X} bytes"
+        poison = f"on a second call, with memory of 0x{REPEAT_POISON:02X} bytes and warps in another order"
         if not self.returned_right(again):
             if self.outcome in (Outcome.WRONG, Outcome.CRASHED):
                 why = "it depends on uninitialised memory, or on the order of its threads"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
 import subprocess
 import tempfile
@@ -14,10 +13,11 @@ import pytest
 
 from kernelevo import emulator
 from kernelevo.emulator import LaunchStatus, Module, Report, Variant
+from kernelevo.toolchain import find_nvcc
 
 HERE = Path(__file__).parent
-NVCC = shutil.which("nvcc")
-needs_nvcc = pytest.mark.skipif(NVCC is None, reason="no nvcc")
+NVCC = find_nvcc()[0]
+needs_nvcc = pytest.mark.nvcc
 
 _SCALARS = {
     np.int32: "i",
@@ -33,10 +33,10 @@ _SCALARS = {
 @cache
 def module_of(name: str) -> Module:
     """The module of tests/emulator/NAME.cu."""
-    assert NVCC
+    assert NVCC is not None
     with tempfile.TemporaryDirectory() as folder:
         ptx = Path(folder) / f"{name}.ptx"
-        subprocess.run([NVCC, "-arch=sm_90", "-lineinfo", "-ptx", "-o", str(ptx), str(HERE / f"{name}.cu")], check=True)
+        subprocess.run([NVCC.path, "-arch=sm_90", "-lineinfo", "-ptx", "-o", ptx, HERE / f"{name}.cu"], check=True)
         return emulator.load_ptx(ptx.read_text(), ptx.name)
 
 
@@ -64,12 +64,12 @@ class Kernels:
 
     def attempt(
         self, entry: str, grid: object, block: object, *arguments: object, shared: int = 0, threads: int | None = None,
-        seconds: float = 30, sample_blocks: list[int] | None = None, cooperative: bool = False,
+        seconds: float = 30, sample_blocks: list[int] | None = None, cooperative: bool = False, schedule: int = 0,
     ) -> Report:  # fmt: skip
         kernel = emulator.compile_kernel(self.module, entry, _triple(block), self.variant)
         return emulator.launch(
             kernel, _triple(grid), _triple(block), shared, pack(*arguments), threads, sample_blocks,
-            time_limit_seconds=seconds, cooperative=cooperative,
+            time_limit_seconds=seconds, cooperative=cooperative, schedule=schedule,
         )  # fmt: skip
 
     def run(self, entry: str, grid: object, block: object, *arguments: object, **options: object) -> None:

@@ -494,3 +494,15 @@ KERNEL grid_sync(const int* x, int* sum, int* out) {
     grid.sync();
   }
 }
+
+// Writes which turn each warp had in its block, before and after a barrier, and which turn each block had.
+KERNEL turns(int* before, int* after, int* block_turn, int* blocks) {
+  __shared__ int first, second;
+  if (threadIdx.x == 0) first = second = 0;
+  __syncthreads();
+  int warp = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+  if (threadIdx.x % 32 == 0) before[warp] = atomicAdd(&first, 1);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) after[warp] = atomicAdd(&second, 1);
+  if (threadIdx.x == 0) block_turn[blockIdx.x] = atomicAdd(blocks, 1);
+}

@@ -474,6 +474,47 @@ def test_chosen_blocks_run_and_no_others(kernels: Kernels) -> None:
     assert [k for k in range(10) if out[k] >= 0] == [2, 3, 9]
 
 
+def turns(kernels: Kernels, schedule: int, blocks: int = 8, warps: int = 8) -> list[np.ndarray]:
+    """[blocks, warps] turns before and after a barrier, and [blocks] turns of the blocks."""
+    before, after = np.zeros((blocks, warps), I), np.zeros((blocks, warps), I)
+    order, count = np.zeros(blocks, I), np.zeros(1, I)
+    kernels.run("turns", blocks, 32 * warps, before, after, order, count, threads=1, schedule=schedule)
+    return [before, after, order]
+
+
+def test_warps_and_blocks_run_in_ascending_order_unless_asked(kernels: Kernels) -> None:
+    before, after, blocks = turns(kernels, 0)
+    np.testing.assert_array_equal(before, np.tile(np.arange(8), (8, 1)))
+    np.testing.assert_array_equal(after, before)
+    np.testing.assert_array_equal(blocks, np.arange(8))
+
+
+@pytest.mark.parametrize("schedule", [1, 2, 0x5EED, 2**64 - 1])
+def test_a_schedule_is_a_permutation_that_does_not_begin_with_warp_0(kernels: Kernels, schedule: int) -> None:
+    before, after, blocks = turns(kernels, schedule)
+    for order in (*before, *after, blocks):
+        np.testing.assert_array_equal(np.sort(order), np.arange(8))
+    for order in (before, after):
+        assert (order[:, 0] > 0).all()
+        np.testing.assert_array_equal(order[::2], np.tile(np.arange(8)[::-1], (4, 1)))
+    assert (before[1::2] != after[1::2]).any()
+    assert (blocks != np.arange(8)).any()
+
+
+@pytest.mark.parametrize(("blocks", "warps"), [(1, 1), (1, 2), (3, 2), (7, 3)])
+def test_a_schedule_of_few_warps_reverses_them(kernels: Kernels, blocks: int, warps: int) -> None:
+    before, after, _ = turns(kernels, 5, blocks, warps)
+    for order in (*before, *after):
+        np.testing.assert_array_equal(np.sort(order), np.arange(warps))
+        assert warps == 1 or order[0] > 0
+
+
+def test_one_schedule_is_one_order_and_another_is_another(kernels: Kernels) -> None:
+    one, again, other = turns(kernels, 3), turns(kernels, 3), turns(kernels, 4)
+    assert all((a == b).all() for a, b in zip(one, again, strict=True))
+    assert any((a != b).any() for a, b in zip(one, other, strict=True))
+
+
 @forked
 def test_a_grid_whose_blocks_do_not_fit_into_memory_is_reported() -> None:
     kernels, out = Kernels("core_kernels"), np.zeros(64, F)

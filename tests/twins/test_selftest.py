@@ -3,7 +3,6 @@
 import pytest
 
 from kernelevo.config import read_settings
-from kernelevo.devices.emulator import EmulatorDevice
 from kernelevo.selftest import self_test
 from kernelevo.tasks import load_task
 
@@ -11,12 +10,8 @@ pytestmark = [pytest.mark.nvcc, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("name", ["gelu", "rmsnorm"])
-def test_every_mutant_of_a_seed_is_caught_and_the_seed_never(name):
-    device = EmulatorDevice()
-    try:
-        result = self_test(load_task(name), device, read_settings())
-    finally:
-        device.close()
+def test_every_mutant_of_a_seed_is_caught_and_the_seed_never(name, emulator):
+    result = self_test(load_task(name), emulator, read_settings())
     assert result.false_alarms == ()
     assert len(result.judged) == len(result.mutants) >= 13
     assert [str(trial.mutant) for trial in result.survivors] == []

@@ -21,8 +21,10 @@ from kernelevo.records import Build, BuildMethod, Finding, Outcome, TimingKind
 class Memory:
     """Fresh memory of one call."""
 
-    def __init__(self, poison: int) -> None:
+    def __init__(self, poison: int, schedule: int) -> None:
         self.poison = poison
+        self.schedule = schedule  # a candidate that reads it stands for one whose result depends on the order
+        self.block = (1, 1, 1)  # threads of its launches
         self.launches = 1  # a candidate sets it to 0 to stand for one that launches nothing
         self.findings: list[Finding] = []  # what a device with more checks would have noticed
 
@@ -41,11 +43,13 @@ class LocalSession:
     candidate: Callable[..., Any]
     calls: int = 0
 
-    def call(self, inputs: Sequence[Any], *, poison: int = 0xA5, sample_blocks: int | None = None) -> Call:
+    def call(
+        self, inputs: Sequence[Any], *, poison: int = 0xA5, schedule: int = 0, sample_blocks: int | None = None
+    ) -> Call:
         assert sample_blocks is None
         self.calls += 1
         started = time.monotonic()
-        memory = Memory(poison)
+        memory = Memory(poison, schedule)
         private = [value.clone() if isinstance(value, torch.Tensor) else value for value in inputs]
         outcome, reason, outputs, findings = Outcome.PASSED, None, (), memory.findings
         try:
@@ -63,7 +67,7 @@ class LocalSession:
                     if isinstance(value, torch.Tensor) and _storage(output) == _storage(value):
                         text = f"output {number} shares memory with tensor input {index}"
                         findings.append(Finding(kind="aliases input", text=text))
-        launch = Launch(kernel="local", grid=(1, 1, 1), block=(1, 1, 1), shared_bytes=0, counters={})
+        launch = Launch(kernel="local", grid=(1, 1, 1), block=memory.block, shared_bytes=0, counters={})
         return Call(
             outcome=outcome,
             reason=reason,

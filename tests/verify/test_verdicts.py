@@ -68,6 +68,31 @@ def test_a_candidate_that_is_wrong_only_at_the_sizes_that_are_timed_is_rejected(
     assert verdict.cases[-1].case.purpose is Purpose.BENCH
 
 
+def test_a_candidate_whose_result_depends_on_the_order_of_warps_is_rejected(judge):
+    def first_warp_only(memory, x):
+        y = gelu(memory, x)
+        return y if memory.schedule == 0 else memory.hold(y * 0)
+
+    verdict = judge(first_warp_only)
+    assert verdict.outcome is Outcome.WRONG
+    assert (
+        "warps in another order: it depends on uninitialised memory, or on the order of its threads" in verdict.reason
+    )
+
+
+def test_a_block_shape_that_only_one_case_launches_is_run_in_another_order(judge):
+    def wide_blocks_race(memory, x):
+        y = gelu(memory, x)
+        if x.numel() < 1 << 22:
+            return y
+        memory.block = (256, 1, 1)
+        return y if memory.schedule == 0 else memory.hold(y * 0)
+
+    cases = bench_cases(load_task("gelu"))
+    assert judge(wide_blocks_race, cases=cases[1:]).outcome is Outcome.PASSED
+    assert judge(wide_blocks_race, cases=cases).outcome is Outcome.WRONG
+
+
 def test_nothing_to_verify_is_an_error_and_never_a_pass(judge):
     with pytest.raises(UsageError, match="there is no case to verify gelu on"):
         judge(gelu, cases=())
@@ -209,7 +234,8 @@ def test_a_result_that_depends_on_uninitialised_memory_is_wrong(judge):
 
     verdict = judge(maximum_starts_in_scratch, "softmax")
     assert verdict.outcome is Outcome.WRONG
-    assert "on a second call, from memory filled with 0x7B bytes: it depends on uninitialised memory" in verdict.reason
+    why = "on a second call, with memory of 0x7B bytes and warps in another order: it depends on uninitialised memory"
+    assert why in verdict.reason
 
 
 def test_results_that_differ_in_their_last_bits_pass_with_a_finding(judge):
