@@ -33,6 +33,7 @@ struct Registry {
   std::vector<Overrun> overruns;
   std::uint64_t next_number = 1;
   std::size_t live_bytes = 0;
+  std::size_t waiting_bytes = 0;
   std::size_t peak_bytes = 0;
   std::size_t limit = std::size_t{80} << 30;
   std::uint8_t poison = 0xA5;
@@ -114,12 +115,21 @@ void retire(Registry& r, const Block& block) {
   evict(r, kQuarantine);
 }
 
+bool fits(const Registry& r, std::size_t size, std::size_t used) { return size <= r.limit && used <= r.limit - size; }
+
+bool has_room(std::size_t size) {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  return fits(r, size, r.live_bytes + r.waiting_bytes);
+}
+
 }  // namespace
 
 void* allocate(std::size_t size, Origin origin) noexcept {
+  if (!has_room(size) && work_is_pending()) drain_all();  // before our lock, as in `release`
   Registry& r = registry();
   std::lock_guard lock(r.mutex);
-  if (size > r.limit || r.live_bytes > r.limit - size) return nullptr;
+  if (!fits(r, size, r.live_bytes + r.waiting_bytes)) return nullptr;
   std::size_t padded = (size + kAlignment - 1) / kAlignment * kAlignment;
   std::size_t memory_bytes = kRedzone + padded + kRedzone;
   void* memory = std::aligned_alloc(kAlignment, memory_bytes);
@@ -150,6 +160,7 @@ bool release(void* pointer) noexcept {
   r.live_bytes -= block.allocation.size;
   if (busy) {
     r.waiting.push_back(block);
+    r.waiting_bytes += block.allocation.size;
   } else {
     retire(r, block);
   }
@@ -269,6 +280,7 @@ void collect_released() {
   std::lock_guard lock(r.mutex);
   for (const Block& block : r.waiting) retire(r, block);
   r.waiting.clear();
+  r.waiting_bytes = 0;
 }
 
 }  // namespace kernelevo::runtime

@@ -31,7 +31,8 @@ struct Overrun {
 };
 
 // Aligned to 512 bytes. nullptr when the limit is reached or the machine has no memory left; size 0 gives a valid
-// pointer to no bytes.
+// pointer to no bytes. Released memory counts until no stream can use it; where it is in the way, the streams' work
+// runs first.
 KERNELEVO_API void* allocate(std::size_t size, Origin origin) noexcept;
 
 // False when `pointer` is not the first byte of a live allocation. The memory is given back only when no stream

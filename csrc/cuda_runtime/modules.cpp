@@ -179,15 +179,6 @@ ModuleInfo module_info(int module) {
   return s.modules[static_cast<std::size_t>(module) - 1];
 }
 
-void forget_kernels() {
-  State& s = state();
-  std::lock_guard lock(s.mutex);
-  s.compiled.clear();
-  s.kernels.clear();
-  for (const auto& [key, variable] : s.located) abandon(variable.address);
-  s.located.clear();
-}
-
 }  // namespace kernelevo::runtime
 
 using namespace kernelevo::runtime;

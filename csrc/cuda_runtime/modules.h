@@ -122,9 +122,6 @@ struct ModuleInfo {
 
 ModuleInfo module_info(int module);
 
-// Forgets compiled kernels and attributes of every module, not the modules.
-void forget_kernels();
-
 }  // namespace kernelevo::runtime
 
 extern "C" {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -293,6 +294,26 @@ def test_memory_may_be_freed_and_streams_destroyed_in_stream_order(program: Call
     assert program().freed_while_queued(ctypes.byref(result)) == INVALID_HANDLE
     assert result.value == 1
     assert runtime.redzone_findings() == ()
+
+
+@emulated
+def test_memory_freed_in_a_stream_is_there_again_when_it_is_needed(program: Callable[[], ctypes.CDLL]) -> None:
+    runtime.memory_limit(3 << 20)
+    assert program().release_while_queued(30, ctypes.c_long(1 << 20)) == SUCCESS
+
+
+@emulated
+def test_released_memory_that_queued_work_may_use_counts(program: Callable[[], ctypes.CDLL]) -> None:
+    cuda, piece = program(), 32 << 20
+    runtime.memory_limit(3 * piece)
+    assert cuda.release_while_queued(1, ctypes.c_long(4)) == SUCCESS
+    assert runtime.pending_work()
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        most = int(statm.read().split()[0]) * resource.getpagesize() + 6 * piece
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    for _ in range(30):
+        torch.empty(piece - 4096, dtype=torch.uint8, device="cuda")
+    assert not runtime.pending_work()
 
 
 @emulated
