@@ -193,7 +193,14 @@ def _judge(
         if found.outcome is Outcome.PASSED:
             progress("measure", "bench cases")
             result, seconds = _timed(
-                lambda: measure(task, build, device, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes)
+                lambda: measure(
+                    task,
+                    build,
+                    device,
+                    timeout_seconds=timeout_seconds,
+                    memory_bytes=memory_bytes,
+                    output_bytes=lambda case: sum(o.nbytes for o in oracle.expected(case).reference),
+                )
             )
             stages.append(StageTime(stage="measure", seconds=seconds))
             timing, timing_reason = (None, result) if isinstance(result, str) else (result, None)

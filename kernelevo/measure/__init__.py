@@ -3,6 +3,9 @@
 On a device that predicts, each case is called once in counting mode and the predicted times of its launches are added
 up: launches of one call run one after the other, and host time is not part of it.
 
+A time that cannot be is refused, with the reason: kernels that write fewer bytes than the outputs have, or a time below
+what the outputs alone take to reach DRAM. Somebody else did the work then, the host for example.
+
 Not covered: measurement on a GPU (the protocol in shared/design/verification.md).
 """
 
@@ -10,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -20,8 +23,24 @@ from kernelevo.records import Build, Case, CaseTiming, Outcome, Purpose, Task, T
 SAMPLE_BLOCKS = 12  # of each launch that are counted; the others are taken to be like them
 
 
-def measure(task: Task, build: Build, device: Device, *, timeout_seconds: float, memory_bytes: int) -> Timing | str:
-    """Timing over all BENCH cases of the task, or one line that says why there is none."""
+UNSEEN_BYTES = 64 << 10  # of outputs that sampled blocks may miss: what the last block writes, edges, sums
+SAMPLED_SHARE = 0.5  # of the outputs' bytes that a sample must show as written; blocks need not be alike
+DRAM_BYTES_PER_NS = 8000.0  # no GPU that times are predicted for moves more
+
+
+def measure(
+    task: Task,
+    build: Build,
+    device: Device,
+    *,
+    timeout_seconds: float,
+    memory_bytes: int,
+    output_bytes: Callable[[Case], int],
+) -> Timing | str:
+    """Timing over all BENCH cases of the task, or one line that says why there is none.
+
+    output_bytes: of all outputs of a case together, by the reference.
+    """
     started = time.monotonic()
     if device.timing_kind is not TimingKind.PREDICTED:
         return f"measuring on {device.name} is not part of this version"
@@ -31,7 +50,7 @@ def measure(task: Task, build: Build, device: Device, *, timeout_seconds: float,
     timings = []
     with device.open(build, entry=task.entry, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes) as session:
         for case in cases:
-            timing = predict_case(task, case, session)
+            timing = predict_case(task, case, session, output_bytes(case))
             if isinstance(timing, str):
                 return f"{case.name}: {timing}"
             timings.append(timing)
@@ -45,7 +64,7 @@ def measure(task: Task, build: Build, device: Device, *, timeout_seconds: float,
     )
 
 
-def predict_case(task: Task, case: Case, session: Session) -> CaseTiming | str:
+def predict_case(task: Task, case: Case, session: Session, output_bytes: int) -> CaseTiming | str:
     """The predicted time of one case, or why there is none."""
     generator = torch.Generator().manual_seed(case.seed)
     call = session.call(task.inputs(case, generator), sample_blocks=SAMPLE_BLOCKS)
@@ -54,6 +73,8 @@ def predict_case(task: Task, case: Case, session: Session) -> CaseTiming | str:
     times = [launch.time for launch in call.launches if launch.time is not None]
     if len(times) != len(call.launches) or not times:
         return "no kernel was launched" if not call.launches else "a launch was not counted"
+    if (why := impossible(call.launches, sum(t.median_ns for t in times), output_bytes)) is not None:
+        return why
     return CaseTiming(
         case=case,
         samples_ns=(sum(t.median_ns for t in times),),
@@ -63,6 +84,16 @@ def predict_case(task: Task, case: Case, session: Session) -> CaseTiming | str:
         bottleneck=bottleneck(call.launches),
         counters=total_counters(call.launches),
     )
+
+
+def impossible(launches: Sequence[Launch], nanoseconds: float, output_bytes: int) -> str | None:
+    """Why these launches cannot have made outputs of that size in that time; None when they can."""
+    written = sum(launch.counters.get("unique_write_bytes", 0.0) for launch in launches)
+    if written < SAMPLED_SHARE * output_bytes - UNSEEN_BYTES:
+        return f"no time: its kernels write about {written:.3g} bytes, but the outputs have {output_bytes}"
+    if nanoseconds < output_bytes / DRAM_BYTES_PER_NS:
+        return f"no time: {nanoseconds:.3g} ns are predicted, too few to write {output_bytes} bytes of outputs"
+    return None
 
 
 def bottleneck(launches: Sequence[Launch]) -> str:

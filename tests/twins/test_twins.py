@@ -60,6 +60,12 @@ def test_a_wrong_twin_is_rejected_for_its_own_reason(emulator, twin, task, outco
     assert evaluation.timing is None
 
 
+def test_a_kernel_that_does_not_do_the_work_has_no_time(emulator):
+    evaluation = evaluate(load_task("rmsnorm"), HERE / "untimed" / "host_loop.cu", device=emulator)
+    assert evaluation.timing is None
+    assert "no time: its kernels write about 0 bytes, but the outputs have 33554432" in evaluation.timing_reason
+
+
 @pytest.mark.parametrize("twin, task", HONEST, ids=[row[0].replace("_", "-") for row in HONEST])
 def test_an_honest_kernel_that_is_written_otherwise_passes(emulator, twin, task):
     evaluation = evaluate(load_task(task), HERE / "honest" / f"{twin}.cu", device=emulator)
@@ -73,6 +79,7 @@ def test_the_seed_of_every_task_passes(emulator, name):
     evaluation = evaluate(task, task.folder / "seed.cu", device=emulator)
     assert evaluation.verdict is not None, evaluation.feedback
     assert evaluation.verdict.outcome is Outcome.PASSED, evaluation.verdict.reason
+    assert evaluation.timing is not None, evaluation.timing_reason
 
 
 def test_every_twin_is_in_the_table():
