@@ -110,7 +110,7 @@ std::function<RunReport(const RunRequest&)> run_natively(const py::object& objec
     config.grid[1] = request.grid.y;
     config.grid[2] = request.grid.z;
     config.dynamic_shared_bytes = static_cast<std::uint32_t>(request.dynamic_shared_bytes);
-    config.threads = settings.threads;
+    config.threads = kernel->fixed_order ? 1 : settings.threads;
     config.cooperative = request.cooperative;
     config.time_limit_seconds = settings.time_limit_seconds;
     config.schedule = settings.schedule;

@@ -501,7 +501,8 @@ LaunchReport run_grid(const Kernel& kernel, const LaunchConfig& config, const vo
   launch.deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
                                        std::chrono::duration<double>(config.time_limit_seconds));
   launch.diverged = kernel.diverged;
-  run_on_workers(config.threads, launch.total, [&] { work_guarded(launch); });
+  const int threads = config.threads == 0 && kernel.fixed_order ? 1 : config.threads;
+  run_on_workers(threads, launch.total, [&] { work_guarded(launch); });
   launch.report.blocks_run = launch.blocks_run;
   return launch.report;
 }

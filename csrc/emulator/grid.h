@@ -81,12 +81,13 @@ struct Kernel {
   uint32_t params_bytes;
   uint32_t block[3];
   uint32_t grid_limit[3];      // larger grids void assumptions of `converged`, so they run `diverged`
+  bool fixed_order = false;    // the result depends on the order of blocks: one thread unless the launch names a number
 };
 
 struct LaunchConfig {
   uint32_t grid[3];
   uint32_t dynamic_shared_bytes = 0;
-  int threads = 0;                          // 0: all cores
+  int threads = 0;                          // 0: all cores, or one for kernels of a fixed order
   double time_limit_seconds = 0;            // 0: none
   const uint64_t* sample_blocks = nullptr;  // linear block numbers to run; null: all
   uint64_t sample_count = 0;

@@ -43,7 +43,7 @@ void copy(const Triple& from, uint32_t* to) {
 std::unique_ptr<OwnedKernel> make_kernel(uintptr_t converged, uintptr_t diverged, py::object make_diverged,
                                          uintptr_t globals, uint32_t frame_bytes, uint32_t shared_bytes,
                                          uint32_t local_bytes, uint32_t params_bytes, Triple block,
-                                         Triple grid_limit) {
+                                         Triple grid_limit, bool fixed_order) {
   auto owned = std::make_unique<OwnedKernel>();
   Kernel& kernel = owned->kernel;
   kernel.converged = reinterpret_cast<WarpFunction>(converged);
@@ -55,6 +55,7 @@ std::unique_ptr<OwnedKernel> make_kernel(uintptr_t converged, uintptr_t diverged
   kernel.params_bytes = params_bytes;
   copy(block, kernel.block);
   copy(grid_limit, kernel.grid_limit);
+  kernel.fixed_order = fixed_order;
   if (!make_diverged.is_none()) {
     owned->make_diverged = std::move(make_diverged);
     kernel.compile_diverged = &OwnedKernel::compile_diverged;
@@ -90,7 +91,7 @@ void bind_grid(py::module_& m) {
   py::class_<OwnedKernel>(m, "Kernel", "Native code of one kernel at one block size; see csrc/emulator/grid.h.")
       .def(py::init(&make_kernel), py::kw_only(), py::arg("converged"), py::arg("diverged"), py::arg("make_diverged"),
            py::arg("globals"), py::arg("frame_bytes"), py::arg("shared_bytes"), py::arg("local_bytes"),
-           py::arg("params_bytes"), py::arg("block"), py::arg("grid_limit"))
+           py::arg("params_bytes"), py::arg("block"), py::arg("grid_limit"), py::arg("fixed_order"))
       .def_property_readonly("address",
                              [](const OwnedKernel& self) { return reinterpret_cast<uintptr_t>(&self.kernel); });
   py::class_<LaunchReport>(m, "LaunchReport")

@@ -18,6 +18,7 @@ class Kernel:
         params_bytes: int,
         block: tuple[int, int, int],
         grid_limit: tuple[int, int, int],
+        fixed_order: bool,
     ) -> None: ...
 
 class LaunchReport:

@@ -145,6 +145,17 @@ def registers_of(operand: Operand | None) -> Iterator[str]:
         yield from registers_of(operand.second)
 
 
+def adds_floats_across_blocks(operation: Operation) -> bool:
+    """Whether the result depends on the order in which blocks get here: a sum rounds differently in another order."""
+    instruction = operation.instruction
+    return (
+        instruction.opcode in ("atom", "red")
+        and "add" in instruction.modifiers
+        and "f" in instruction.types[-1]
+        and not any(modifier in ("shared", "shared::cta") for modifier in instruction.modifiers)
+    )
+
+
 def flatten(operand: Operand | None) -> tuple[Operand | None, ...]:
     """An operand with the elements of vectors and pairs in the order of the text; "_" is None."""
     if isinstance(operand, Vector):

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from . import jit
-from .check import Operation
+from .check import Operation, adds_floats_across_blocks
 from .flow import Program, build_program, find_live, split
 from .layout import Layout, lay_out
 from .module import KernelInfo, Module
@@ -110,6 +110,7 @@ class Compiled:
             converged = jit.load(code, "converged")
         self.shared_bytes = int(facts["shared_bytes"])
         self.local_bytes = int(facts["local_bytes"])
+        self.fixed_order = bool(facts["fixed_order"])
         self.sites = tuple(Site(position, line) for position, line in facts["sites"])
         self.kernel = _runtime.Kernel(
             converged=converged,
@@ -122,6 +123,7 @@ class Compiled:
             params_bytes=info.params_bytes,
             block=block,
             grid_limit=grid_limit(block),
+            fixed_order=self.fixed_order,
         )
 
     @property
@@ -185,7 +187,8 @@ def launch(
 ) -> Report:
     """Runs a grid and waits for it.
 
-    shared_bytes: dynamic shared memory. params: the packed parameters. threads: of this CPU, None for all it has.
+    shared_bytes: dynamic shared memory. params: the packed parameters. threads: of this CPU, None for all it has,
+    or for one when the kernel adds floats atomically across blocks, so that it gives the same bits every time.
     sample_blocks: linear block numbers to run instead of all (see `sample`). hooks, observer: addresses of the C
     functions and of the first argument that an Observer's code uses. cooperative: the kernel may call grid.sync().
     schedule: seeds the order of warps and blocks, 0 to 2**64 - 1 (csrc/emulator/grid.h); 0 is ascending order. One
@@ -253,6 +256,7 @@ def _facts(job: Job) -> dict[str, Any]:
         "frame_bytes": layout.frame_bytes,
         "shared_bytes": layout.shared_bytes,
         "local_bytes": layout.local_bytes,
+        "fixed_order": any(adds_floats_across_blocks(each) for each in job.program.operations()),
         "sites": _sites(job.program),
     }
 

@@ -15,7 +15,7 @@ What differs from a GPU: random numbers, the speed, the order of floating-point 
 the CPU), and that ATen operators under a side stream take effect at once. Errors follow CUDA's rules: a launch that the
 target would refuse is a cudaError that the candidate can look at, and a kernel that faults spoils the context.
 A thread that a candidate starts needs Python's lock the first time it launches a kernel; if `forward` holds the lock
-while it joins that thread, both wait forever. It must release it (py::gil_scoped_release), or launch from its own thread.
+while it joins that thread, both wait forever. `forward` must release it (py::gil_scoped_release) or launch by itself.
 """
 
 from __future__ import annotations

@@ -457,6 +457,19 @@ KERNEL store_at(float* out) {
   out[threadIdx.x] = scratch[threadIdx.x];
 }
 
+KERNEL float_sum(const float* x, float* sum, int n) {
+  for (int i = threadIdx.x + blockIdx.x * blockDim.x; i < n; i += blockDim.x * gridDim.x) atomicAdd(sum, x[i]);
+}
+
+KERNEL float_sum_of_block(const float* x, float* sum) {
+  __shared__ float own;
+  if (threadIdx.x == 0) own = 0;
+  __syncthreads();
+  atomicAdd(&own, x[threadIdx.x]);
+  __syncthreads();
+  sum[blockIdx.x] = own;
+}
+
 KERNEL pointer_chase(const int* next, int* out, int steps) {
   int at = threadIdx.x;
   for (int k = 0; k < steps; k++) at = next[at];

@@ -356,6 +356,21 @@ def test_atomics_of_many_blocks_add_up(kernels: Kernels, threads: int) -> None:
     np.testing.assert_array_equal(bins, np.bincount(x, minlength=256))
 
 
+def test_atomic_sums_of_floats_have_the_same_bits_every_time(kernels: Kernels) -> None:
+    x, found = floats(100_000), set()
+    for threads in (1, *[None] * 8):
+        total = np.zeros(1, F)
+        kernels.run("float_sum", 64, 128, x, total, I(x.size), threads=threads)
+        found.add(total[0].item())
+    assert len(found) == 1
+    assert abs(found.pop() - x.sum(dtype=float)) < 0.1
+
+
+@pytest.mark.parametrize(("entry", "fixed"), [("float_sum", True), ("float_sum_of_block", False), ("histogram", False)])
+def test_only_sums_of_floats_across_blocks_fix_the_order_of_blocks(entry: str, fixed: bool) -> None:
+    assert emulator.compile_kernel(module_of("core_kernels"), entry, (128, 1, 1)).fixed_order is fixed
+
+
 def test_a_barrier_that_some_threads_never_reach_is_an_error(kernels: Kernels) -> None:
     report = kernels.attempt("missing_barrier", 1, 64, np.zeros(64, I))
     assert report.status is LaunchStatus.BARRIER_DEADLOCK
