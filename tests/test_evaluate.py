@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,13 +24,9 @@ def settings() -> Settings:
     return read_settings()
 
 
-@pytest.fixture(scope="module")
-def device() -> Iterator[Device]:
-    opened = EmulatorDevice()
-    if (why := opened.unavailable()) is not None:
-        pytest.skip(why)
-    yield opened
-    opened.close()
+@pytest.fixture
+def device(emulator: EmulatorDevice) -> Device:
+    return emulator
 
 
 @pytest.fixture(scope="module")

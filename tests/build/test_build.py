@@ -126,14 +126,14 @@ def test_launches_hand_over_entry_geometry_and_arguments(built: Callable[[str], 
 
 
 def test_the_other_host_compiler_gives_the_same_kernels(
-    built: Callable[[str], Build], toolchain: Toolchain, session_cache: Path
+    built: Callable[[str], Build], toolchain: Toolchain, cache_folder: Path
 ) -> None:
     if toolchain.gxx is None or toolchain.gxx == toolchain.host:
         pytest.skip("needs clang++ and g++")
     first = built("launches")
     candidate = Candidate(source=(HERE / "candidates" / "launches.cu").read_text(), entry="forward")
     other = replace(toolchain, host=toolchain.gxx)
-    second = build(candidate, target="sm_90", toolchain=other, cache=session_cache, method=BuildMethod.SPLIT)
+    second = build(candidate, target="sm_90", toolchain=other, cache=cache_folder, method=BuildMethod.SPLIT)
     assert first.ptx is not None and first.artifact is not None
     assert second.ptx is not None and second.artifact is not None, second.diagnostics
     assert first.ptx.read_text() == second.ptx.read_text()
@@ -208,10 +208,10 @@ KERNEL = "__global__ void k(float* x, int n) { x[0] = n; }\n"
     ],
 )  # fmt: skip
 def test_an_error_has_its_place_and_waits_for_no_standard_build(
-    body: str, line: int | None, column: int | None, stage: str, text: str, toolchain: Toolchain, session_cache: Path
+    body: str, line: int | None, column: int | None, stage: str, text: str, toolchain: Toolchain, cache_folder: Path
 ) -> None:
     candidate = Candidate(source=source_of(body), entry="forward")
-    result = build(candidate, target="sm_90", toolchain=toolchain, cache=session_cache)
+    result = build(candidate, target="sm_90", toolchain=toolchain, cache=cache_folder)
     assert result.artifact is None and result.method is None and result.fallback_reason is None
     first = errors(result)[0]
     assert (first.line, first.stage) == (line, stage), result.diagnostics

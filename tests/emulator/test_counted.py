@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from kernelevo.emulator.counted import CountedKernel
-from tests.emulator.core_harness import module_of, needs_nvcc, pack
+
+from .core_harness import module_of, needs_nvcc, pack
 
 pytestmark = needs_nvcc
 THREADS = 128

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +13,13 @@ import pytest
 import torch
 
 from kernelevo.emulator import runtime
+from kernelevo.toolchain import find_nvcc
 
 from .forked import emulated
 
 SOURCE = Path(__file__).parent / "runtime_programs.cu"
-NVCC = shutil.which("nvcc")
-pytestmark = [pytest.mark.nvcc, pytest.mark.skipif(NVCC is None, reason="no nvcc")]
+NVCC = find_nvcc()[0]
+pytestmark = pytest.mark.nvcc
 
 SUCCESS, INVALID_VALUE, OUT_OF_MEMORY, INVALID_CONFIGURATION, INVALID_DIRECTION = 0, 1, 2, 9, 21
 INVALID_DEVICE, INVALID_HANDLE, ILLEGAL_ADDRESS, OUT_OF_RESOURCES = 101, 400, 700, 701
@@ -28,9 +28,9 @@ FILL = "_Z4fillPiii"
 
 
 def compiled(folder: Path, name: str, source: Path, *flags: str) -> Path:
-    assert NVCC
+    assert NVCC is not None
     shared = folder / f"{name}.so"
-    command = [NVCC, "-shared", "-Xcompiler", "-fPIC", "-cudart", "none", "-lineinfo", "-o", str(shared), str(source)]
+    command = [NVCC.path, "-shared", "-Xcompiler", "-fPIC", "-cudart", "none", "-lineinfo", "-o", shared, source]
     subprocess.run([*command, *flags], check=True)
     return shared
 
@@ -169,7 +169,7 @@ def test_registers_bound_the_threads_of_a_block_when_ptxas_was_asked(library: Pa
     from kernelevo.emulator import _runtime
 
     text = subprocess.run(
-        [str(NVCC), "-ptx", "-arch=sm_90", "-o", "-", str(SOURCE)], check=True, capture_output=True, text=True
+        [NVCC.path, "-ptx", "-arch=sm_90", "-o", "-", str(SOURCE)], check=True, capture_output=True, text=True
     ).stdout
     from kernelevo.emulator.kernels import CandidateModule
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -21,11 +20,11 @@ pytestmark = pytest.mark.nvcc
 
 
 @pytest.fixture(scope="module")
-def candidate(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], ModuleType]:
+def candidate(tmp_path_factory: pytest.TempPathFactory, cache_folder: Path) -> Callable[[], ModuleType]:
     """Loads the extension; for the test's child to call."""
     source = (Path(__file__).parent / "runtime_candidate.cu").read_text()
-    cache = Path(os.environ.get("KERNELEVO_CACHE") or Path.home() / ".cache" / "kernelevo")
-    built = build(Candidate(source=source, entry="forward"), target="sm_90", toolchain=find_toolchain(), cache=cache)
+    chosen = Candidate(source=source, entry="forward")
+    built = build(chosen, target="sm_90", toolchain=find_toolchain(), cache=cache_folder)
     assert built.succeeded, built.diagnostics
     assert built.artifact is not None
     artifact, objects = built.artifact, tmp_path_factory.mktemp("objects")

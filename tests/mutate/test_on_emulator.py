@@ -6,7 +6,7 @@ One place of every rule on every task's seed kernel, stacks of rewrites that bui
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -75,27 +75,22 @@ STACKS = {
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], str]]:
+def judged(emulator: EmulatorDevice, cache_folder: Path) -> Callable[[str, str], str]:
     """(task, source) -> "passed", or what is wrong, on the task's own test cases."""
-    device = EmulatorDevice()
-    if (why := device.unavailable()) is not None:
-        pytest.skip(why)
-    cache: Path = tmp_path_factory.mktemp("builds")
     toolchain = find_toolchain()
     tasks = {name: load_task(name) for name in SEEDS}
 
     def judge(name: str, source: str) -> str:
         task = tasks[name]
         candidate = Candidate(source=source, entry=task.entry)
-        made = build(candidate, target=device.target, toolchain=toolchain, cache=cache)
+        made = build(candidate, target=emulator.target, toolchain=toolchain, cache=cache_folder)
         if not made.succeeded:
             return "\n".join(d.text for d in made.diagnostics)
         cases = [case for case in task.cases if case.purpose is Purpose.TEST]
-        verdict = verify(task, made, device, cases=cases, entropy=0, timeout_seconds=60)
+        verdict = verify(task, made, emulator, cases=cases, entropy=0, timeout_seconds=60)
         return "passed" if verdict.outcome is Outcome.PASSED else f"{verdict.outcome.value}: {verdict.reason}"
 
-    yield judge
-    device.close()
+    return judge
 
 
 @pytest.mark.parametrize(("task", "name"), EVERY_RULE)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import HERE, Site, eventually
+from conftest import HERE, Site, eventually, start_site
 
 from kernelevo.devices import Call
 from kernelevo.records import Outcome
@@ -223,8 +223,6 @@ def test_strided_inputs_arrive_strided(site: Site, behaviours: Path, x: torch.Te
 def test_a_worker_sees_no_secret_of_the_environment(
     behaviours: Path, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from conftest import start_site
-
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret")
     site = start_site()
     try:

@@ -1,0 +1,55 @@
+"""What all tests share: a cache and an archive that are not the user's, one emulator, and why tests are skipped.
+
+The cache is a folder of this run of pytest, so each kernel is built once and torch's headers are precompiled once.
+Where KERNELEVO_CACHE is set, that folder is used instead: with one that is kept, the next run builds nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kernelevo.devices.emulator import EmulatorDevice
+from kernelevo.toolchain import GET_NVCC, find_nvcc
+
+_OWN = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    folder = config.stash[_OWN] = Path(tempfile.mkdtemp(prefix="kernelevo-tests-"))
+    os.environ.setdefault("KERNELEVO_CACHE", str(folder / "cache"))
+    os.environ.setdefault("KERNELEVO_ARCHIVE", str(folder / "archive.sqlite"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash[_OWN], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    nvcc, refused = find_nvcc()
+    if nvcc is None:
+        skip = pytest.mark.skip(reason=f"{refused or 'no nvcc >= 12.8'}; {GET_NVCC}")
+        for item in items:
+            if item.get_closest_marker("nvcc"):
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def cache_folder() -> Path:
+    """Where this run of pytest keeps what it builds."""
+    return Path(os.environ["KERNELEVO_CACHE"])
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[EmulatorDevice]:
+    """One emulator for all tests that want no other; skips where it cannot run."""
+    device = EmulatorDevice()
+    if (why := device.unavailable()) is not None:
+        pytest.skip(why)
+    yield device
+    device.close()
