@@ -300,7 +300,11 @@ class Archive:
 
     def known(self, candidate: str, task: Task, device: str) -> Evaluation | None:
         """The newest evaluation of a candidate for exactly these task files on a device, or None."""
-        wanted = {"candidate": candidate, "device": device, "name": task.name, "digest": task.digest}
+        return self.known_for(candidate, task.name, task.digest, device)
+
+    def known_for(self, candidate: str, task: str, task_digest: str, device: str) -> Evaluation | None:
+        """The same by the task's name and digest, for who has not loaded the task."""
+        wanted = {"candidate": candidate, "device": device, "name": task, "digest": task_digest}
         with reading(self.engine) as connection:
             newest = connection.execute(KNOWN, wanted).scalar()
             return None if newest is None else rows.read_evaluation(connection, newest)

@@ -68,8 +68,12 @@ def evaluate(
         kernel = Path(folder) / "kernel.cu"
         kernel.write_text(f"{loaded.seed_source}// {mark}\n")
         cells = [
-            [f"kernelevo evaluate {task}, {what}", f"{command_seconds(task, kernel):.2f} s"]
-            for what in ("new source", "same source again")
+            [f"kernelevo evaluate {task}, {what}", f"{command_seconds(task, kernel, *options):.2f} s"]
+            for what, options in (
+                ("new source", ()),
+                ("same source, verdict kept", ()),
+                ("same source, build kept, judged anew", ("--again",)),
+            )
         ]
     sources = [f"{loaded.seed_source}// {mark} {number}\n" for number in range(candidates)]
     rate = verdicts_per_minute(loaded, sources, settings)
@@ -77,9 +81,10 @@ def evaluate(
     console.print(rows("", ["what", "this run"], cells, right=[1]))
 
 
-def command_seconds(task: str, kernel: Path) -> float:
+def command_seconds(task: str, kernel: Path, *options: str) -> float:
     """Wall-clock seconds of the command, from the start of its process. Raises WorkerError when it does not pass."""
     command = [sys.executable, "-c", "from kernelevo.cli import main; main()", "evaluate", task, str(kernel)]
+    command += options
     started = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

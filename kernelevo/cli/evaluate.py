@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +14,10 @@ import typer
 from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console, evaluation_lines
 from kernelevo.config import read_settings
-from kernelevo.errors import KernelevoError, UsageError
+from kernelevo.errors import ArchiveError, KernelevoError, UsageError
 from kernelevo.records import Candidate, Evaluation, Outcome
+
+PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def register(app: typer.Typer) -> None:
@@ -25,44 +29,89 @@ def evaluate(
     kernel: Annotated[Path, typer.Argument(help="one CUDA source, or - for standard input")],
     device: Annotated[str, typer.Option(help="emulator or cuda")] = "emulator",
     json_: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
-    archive: Annotated[
-        str | None, typer.Option(help="record the evaluation in this archive; otherwise nowhere")
-    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="judge anew a source that passed before")] = False,
+    archive: Annotated[str | None, typer.Option(help="record the evaluation in this archive as well")] = None,
 ) -> None:
     """Builds, verifies and times one kernel.
 
-    Exit code: 0 passed, 1 judged and not passed, 2 could not judge.
+    A source that passed before, for the same task files, compilers and version of kernelevo, is not judged anew
+    unless asked for. Exit code: 0 passed, 1 judged and not passed, 2 could not judge.
     """
-    from kernelevo.evaluate import evaluate_file
-
     try:
-        if archive is not None and str(kernel) == "-":
-            raise UsageError("--archive needs a file, not standard input", next_step="write the kernel to a file")
-        evaluation = evaluate_file(task, kernel, device=device, settings=read_settings())
-        if archive is not None:
-            record(task, kernel, evaluation, archive)
+        evaluation, kept = judge(task, kernel, device=device, again=again, archive=archive)
     except (KernelevoError, OSError) as error:
         if not json_:
             raise
         print(json.dumps({"error": type(error).__name__, "message": str(error)}))
         sys.exit(2)
     if json_:
-        print(json.dumps(as_json(evaluation), indent=2))
+        document = as_json(evaluation)
+        assert isinstance(document, dict)
+        print(json.dumps({"judged_before": kept, **document}, indent=2))
     else:
         for line in evaluation_lines(evaluation):
             console.print(line, markup=False)
+        if kept:
+            console.print("  this source passed before; --again judges it anew")
     sys.exit(exit_code(evaluation))
 
 
-def record(task: str, kernel: Path, evaluation: Evaluation, archive: str) -> None:
-    """Stores an evaluation outside any run."""
+def judge(task: str, kernel: Path, *, device: str, again: bool, archive: str | None) -> tuple[Evaluation, bool]:
+    """The evaluation, and whether it is one that was kept."""
+    from kernelevo.evaluate import evaluate_file, read_kernel_file
+    from kernelevo.tasks.load import entry_of, identity
+
+    settings = read_settings()
+    if str(kernel) == "-":
+        if archive is not None:
+            raise UsageError("--archive needs a file, not standard input", next_step="write the kernel to a file")
+        return evaluate_file(task, kernel, device=device, settings=settings), False
+    candidate = Candidate(source=read_kernel_file(kernel), entry=entry_of(task, root=settings.tasks))
+    verdicts = settings.cache / f"verdicts-{version()}.sqlite"
+    evaluation = None if again else recall(candidate, *identity(task, root=settings.tasks), device, verdicts)
+    kept = evaluation is not None
+    evaluation = evaluation or evaluate_file(task, kernel, device=device, settings=settings)
+    places = [*([str(verdicts)] if evaluation.passed and not kept else []), *([archive] if archive else [])]
+    if places:
+        record(task, candidate, evaluation, places)
+    return evaluation, kept
+
+
+def recall(candidate: Candidate, task: str, task_digest: str, device: str, verdicts: Path) -> Evaluation | None:
+    """The kept evaluation of a source that passed, or None."""
+    from kernelevo.archive import open_archive
+
+    if not verdicts.exists():
+        return None
+    try:
+        with open_archive(verdicts, read_only=True) as opened:
+            found = opened.known_for(candidate.id, task, task_digest, device)
+    except ArchiveError:  # a damaged cache costs time, nothing else
+        return None
+    return found if found and found.passed else None
+
+
+def record(task: str, candidate: Candidate, evaluation: Evaluation, places: Sequence[str]) -> None:
+    """Stores an evaluation, outside any run, in archives."""
     from kernelevo.archive import open_archive
     from kernelevo.tasks import load_task
 
     loaded = load_task(task, root=read_settings().tasks)
-    candidate = Candidate(source=kernel.read_text(encoding="utf-8"), entry=loaded.entry)
-    with open_archive(archive) as opened:
-        opened.record_evaluation(loaded, candidate, evaluation)
+    for place in places:
+        with open_archive(place) as opened:
+            opened.record_evaluation(loaded, candidate, evaluation)
+
+
+def version() -> str:
+    """Content hash of everything a verdict depends on besides task and source: kernelevo's files and the compilers."""
+    from kernelevo.toolchain import find_toolchain
+
+    state = hashlib.sha256(repr(find_toolchain(read_settings().host_compiler)).encode())
+    for path in sorted(PACKAGE.rglob("*")):
+        if path.suffix in (".py", ".so", ".toml", ".h") and path.is_file():
+            state.update(f"{path.relative_to(PACKAGE)} {path.stat().st_size}:".encode())
+            state.update(path.read_bytes())
+    return state.hexdigest()[:16]
 
 
 def exit_code(evaluation: Evaluation) -> int:

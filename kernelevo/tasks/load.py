@@ -76,6 +76,12 @@ def entry_of(name_or_path: str | Path, *, root: Path | None = None) -> str:
     return _read_file(_find(name_or_path, root)).entry
 
 
+def identity(name_or_path: str | Path, *, root: Path | None = None) -> tuple[str, str]:
+    """Name and digest of a task, without importing torch or running anything; raises as load_task does."""
+    folder = _find(name_or_path, root)
+    return folder.name, _digest(folder)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSummary:
     """One line of a listing."""
