@@ -22,6 +22,7 @@ from kernelevo.devices.session import ForkServer, WorkerSession
 from kernelevo.devices.wire import MAX_LAUNCHES, FindingMessage, LaunchMessage, Load
 from kernelevo.errors import UsageError
 from kernelevo.records import Build, KernelResources, TimingKind
+from kernelevo.toolchain import GET_CPU_TORCH, find_torch
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +64,10 @@ class EmulatorDevice:
             for name in ("kernelevo.emulator._runtime", "kernelevo.emulator._tensors", "llvmlite", "torch")
             if importlib.util.find_spec(name) is None
         ]
-        return f"{', '.join(missing)} not found; run `pip install` in the checkout again" if missing else None
+        if missing:
+            return f"{', '.join(missing)} not found; run `pip install` in the checkout again"
+        torch = find_torch()
+        return f"torch {torch.version} is built for CUDA; {GET_CPU_TORCH}" if torch and torch.cuda else None
 
     def open(self, build: Build, *, entry: str, timeout_seconds: float, memory_bytes: int) -> EmulatorSession:
         if build.artifact is None:

@@ -278,9 +278,8 @@ def _import_extensions() -> None:
 
     if torch.version.cuda is not None or torch.version.hip is not None:
         raise EmulatorError(
-            f"torch {torch.__version__} is built for GPUs; the emulator needs a CPU build in its process. "
-            "Install one (pip install torch==2.13.0+cpu from PyTorch's CPU index) in another environment, "
-            "or use --device cuda"
+            f"torch {torch.__version__} is built for GPUs; the emulator needs a CPU build of it in its process: "
+            "install torch==2.13.0+cpu from a package index that has it"
         )
     try:
         from kernelevo.emulator import _runtime

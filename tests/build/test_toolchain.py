@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kernelevo import toolchain
+from kernelevo.devices.emulator import EmulatorDevice
 from kernelevo.errors import ToolchainError
 
 SCRIPT = Path(toolchain.__file__)
@@ -148,3 +150,27 @@ def test_the_makefile_can_ask_for_nvcc_before_anything_is_installed(bare: Path, 
     status = subprocess.run(command, env=environment, cwd="/", check=False).returncode
     expected = has_nvcc or any(Path("/usr/local").glob("cuda*/bin/nvcc"))
     assert status == (0 if expected else 1)
+
+
+@pytest.mark.parametrize("cuda", [False, True])
+def test_a_cuda_build_of_torch_is_refused_before_it_is_imported(
+    tmp_path: Path, fresh: Callable[[], None], monkeypatch: pytest.MonkeyPatch, cuda: bool
+) -> None:
+    root = tmp_path / "torch"
+    for name in ("include/ATen/ATen.h", *(["lib/libc10_cuda.so"] if cuda else [])):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (root / "version.py").write_text("__version__ = '2.13.0+of_a_test'\n")
+    (root / "__init__.py").write_text("raise SystemExit('torch was imported')\n")
+
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, SCRIPT, "--has-cpu-torch"]
+    done = subprocess.run(command, env=environment, cwd="/", check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == ((1, toolchain.GET_CPU_TORCH) if cuda else (0, ""))
+
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    fresh()
+    device = EmulatorDevice.__new__(EmulatorDevice)  # no fork server: it would import this torch
+    why = device.unavailable()
+    assert why == (f"torch 2.13.0+of_a_test is built for CUDA; {toolchain.GET_CPU_TORCH}" if cuda else None)
