@@ -3,7 +3,7 @@
 Adding one: a file with `sites(unit)` and a `RULE`, a line below, and its name in tests/mutate.
 
 The weights come from what pays on memory-bound and simple compute-bound kernels, first things first. A tile removes
-most traffic of a naive product (predicted for an H100 on the seed of linear_relu: 20 times faster), a split sum fills
+most traffic of a naive product (predicted for an H100 on linear_relu's seed: 2 to 5 times faster), a split sum fills
 the GPU (rmsnorm_backward: 4 times), a bound known to the compiler unrolls a window (depthwise_conv2d: 1.5 times); wide
 accesses divide memory instructions by four, shuffles remove most barriers of a reduction, a row per warp all of them
 (each 1.05 to 1.2 times on softmax and rmsnorm, whose time is mostly DRAM's). Constants (threads, unrolling, bounds)
