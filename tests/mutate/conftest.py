@@ -6,6 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rewriting import SEEDS
+
+from kernelevo.build import build
+from kernelevo.devices.emulator import EmulatorDevice
+from kernelevo.records import Candidate, Outcome, Purpose
+from kernelevo.tasks import load_task
+from kernelevo.toolchain import find_toolchain
+from kernelevo.verify import verify
 
 HERE = Path(__file__).parent
 
@@ -26,3 +34,22 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert actual == path.read_text()
 
     return compare
+
+
+@pytest.fixture(scope="module")
+def judged(emulator: EmulatorDevice, cache_folder: Path) -> Callable[[str, str], str]:
+    """(task, source) -> "passed", or what is wrong, on the task's own test cases."""
+    toolchain = find_toolchain()
+    tasks = {name: load_task(name) for name in SEEDS}
+
+    def judge(name: str, source: str) -> str:
+        task = tasks[name]
+        candidate = Candidate(source=source, entry=task.entry)
+        made = build(candidate, target=emulator.target, toolchain=toolchain, cache=cache_folder)
+        if not made.succeeded:
+            return "\n".join(d.text for d in made.diagnostics)
+        cases = [case for case in task.cases if case.purpose is Purpose.TEST]
+        verdict = verify(task, made, emulator, cases=cases, entropy=0, timeout_seconds=60)
+        return "passed" if verdict.outcome is Outcome.PASSED else f"{verdict.outcome.value}: {verdict.reason}"
+
+    return judge

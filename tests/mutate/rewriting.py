@@ -56,3 +56,14 @@ def random_rewrites(source: str, seed: int, count: int) -> list[tuple[Rewrite, s
 def quiet_ranges(unit: Unit) -> list[tuple[int, int]]:
     """Byte ranges of comments and string literals."""
     return [(n.start_byte, n.end_byte) for n in find(unit.root, "comment", "string_literal", "raw_string_literal")]
+
+
+def rules_of(*tasks: str) -> list[tuple[str, str]]:
+    """Every task with every rule that has a place in its seed kernel."""
+    return [(task, rule.name) for task in tasks for rule in ALL_RULES if sites(rule.name, SEEDS[task])]
+
+
+def one_place(task: str, name: str) -> str:
+    """One rewrite of a rule on a task's seed kernel, as text: the same one each time."""
+    argument = random.Random(f"{task} {name}").choice(sorted(sites(name, SEEDS[task])))
+    return f"{name}({argument})"
