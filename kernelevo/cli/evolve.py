@@ -109,7 +109,7 @@ class Progress:
             self.live.start()
         else:
             console.print(
-                f"{'iteration':>9} {'operator':<10} {'parents':<38} {'candidate':<19} status, time, best so far"
+                "iteration  candidate: operator, rewrites <- parents: verdict, time, best so far", markup=False
             )
         return self
 

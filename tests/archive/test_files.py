@@ -344,7 +344,7 @@ def test_a_disk_that_takes_no_more_bytes_is_an_archive_error_and_loses_nothing(p
 
 @pytest.mark.parametrize("read_only", [True, False])
 def test_a_read_only_folder_can_be_read_but_not_written(read_only: bool) -> None:
-    with tempfile.TemporaryDirectory() as temporary:  # pytest's own folders are closed to nobody
+    with tempfile.TemporaryDirectory(dir="/tmp") as temporary:  # pytest's own folders are closed to nobody
         folder = Path(temporary)
         path = folder / "archive.sqlite"
         with open_archive(path) as archive:
