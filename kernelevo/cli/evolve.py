@@ -13,7 +13,7 @@ from rich.text import Text
 from kernelevo.cli.show import console, diff, duration, lineage_tree, rows, score, status
 from kernelevo.config import read_settings
 from kernelevo.evolve import Event, Step
-from kernelevo.records import Evaluation, Rewrite, Task
+from kernelevo.records import Evaluation, Rewrite
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +45,7 @@ def evolve(
             task = opened.get_run(resume).task  # below the tasks folder; a task elsewhere is named with --resume
         loaded = load_task(task, root=settings.tasks)
         console.print(f"[bold]{loaded.title}[/bold], archive {settings.archive}")
-        with Progress(loaded) as progress:
+        with Progress() as progress:
             result = run_evolution(
                 loaded,
                 opened,
@@ -97,8 +97,7 @@ def print_gain(best: Evaluation | None, seed: Evaluation | None) -> None:
 class Progress:
     """Watches a run: a live table on a terminal, one line per told candidate elsewhere."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self) -> None:
         self.cells: dict[int, list[str | Text]] = {}
         self.rewrites: dict[str, int] = {}  # of each candidate seen, how many it has
         self.best: float | None = None

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from kernelevo.build import build, warm
+from kernelevo.build.bench import KERNEL as BENCH
 from kernelevo.records import Build, BuildMethod, Candidate
 from kernelevo.toolchain import Toolchain, find_toolchain
 
-SAMPLES = Path(__file__).parent / "candidates"
+SAMPLES = {path.stem: path for path in (Path(__file__).parent / "candidates").glob("*.cu")} | {"layernorm": BENCH}
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +40,7 @@ def built(toolchain: Toolchain, cache_folder: Path) -> Callable[[str], Build]:
     """Builds a source, or candidates/NAME.cu, with the split build and no other."""
 
     def get(source: str) -> Build:
-        text = source if "\n" in source else (SAMPLES / f"{source}.cu").read_text()
+        text = source if "\n" in source else SAMPLES[source].read_text()
         candidate = Candidate(source=text, entry="forward")
         return build(candidate, target="sm_90", toolchain=toolchain, cache=cache_folder, method=BuildMethod.SPLIT)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kernelevo.build import MODULE, build, symbols
+from kernelevo.build.bench import KERNEL as BENCH
 from kernelevo.errors import ToolchainError
 from kernelevo.records import Build, BuildMethod, Candidate, Diagnostic
 from kernelevo.toolchain import Toolchain
@@ -65,7 +66,7 @@ def test_lines_in_the_ptx_are_the_candidates_own(built: Callable[[str], Build]) 
     text = result.ptx.read_text()
     files = {number: path for number, path in re.findall(r'^\s*\.file\s+(\d+) "([^"]+)"', text, re.MULTILINE)}
     places = {(files[file], int(line)) for file, line in re.findall(r"^\s*\.loc\s+(\d+) (\d+)", text, re.MULTILINE)}
-    source = (HERE / "candidates" / "layernorm.cu").read_text().splitlines()
+    source = BENCH.read_text().splitlines()
     ldg = next(number for number, line in enumerate(source, 1) if "__ldg(" in line)
     assert any(Path(path).name == "candidate.cu" and line == ldg for path, line in places)
 
