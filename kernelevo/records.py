@@ -229,6 +229,11 @@ class Finding:
     text: str  # one line of explanation
     kernel: str | None = None
     line: int | None = None  # of the candidate's source
+    block: tuple[int, int, int] | None = None  # blockIdx of the thread that did it
+    thread: tuple[int, int, int] | None = None  # threadIdx of it
+    address: int | None = None  # in its memory space
+    allocation: str | None = None  # what is there, or nearest: "input 0 [64, 128] float32", "shared memory, 4096 bytes"
+    access_bytes: int | None = None  # of the access, per thread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,6 +56,8 @@ class Effects:
     reason: str | None = None
     findings: list[FindingMessage] = field(default_factory=list)
     launches: list[LaunchMessage] = field(default_factory=list)
+    copied_in_bytes: int | None = None  # by the candidate, from host to device; None: not known
+    copied_out_bytes: int | None = None
 
 
 class Backend(Protocol):
@@ -69,10 +71,19 @@ class Backend(Protocol):
     def load(self, load: Load) -> ModuleType:
         """Imports the candidate's extension; may raise ImportError, or RefusedError."""
 
-    def begin(self, *, poison: int, schedule: int, sample_blocks: int | None, timeout_seconds: float) -> None:
+    def begin(
+        self,
+        *,
+        poison: int,
+        schedule: int,
+        sample_blocks: int | None,
+        checked: bool,
+        stubbed: bool,
+        timeout_seconds: float,
+    ) -> None:
         """Before each call and its inputs: fills fresh memory with `poison`, forgets earlier launches.
 
-        schedule: of warps and blocks; see devices.Session.call.
+        The arguments are those of devices.Session.call.
         """
 
     def empty_strided(self, shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
@@ -143,6 +154,8 @@ class _Candidate:
             poison=request.poison,
             schedule=request.schedule,
             sample_blocks=request.sample_blocks,
+            checked=request.checked,
+            stubbed=request.stubbed,
             timeout_seconds=request.timeout_seconds,
         )
         dense = iter(values)
@@ -240,6 +253,8 @@ class _Candidate:
             ),
             findings=tuple(effects.findings[:MAX_FINDINGS]),
             launches=tuple(effects.launches[:MAX_LAUNCHES]),
+            copied_in_bytes=effects.copied_in_bytes,
+            copied_out_bytes=effects.copied_out_bytes,
         )
         return frame(reply, [tensor.detach().cpu() for tensor in (*outputs, *inputs)])
 

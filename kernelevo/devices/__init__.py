@@ -63,13 +63,22 @@ class Call:
     launches: tuple[Launch, ...]
     output: str  # what it printed, bounded
     seconds: float
+    copied_in_bytes: int | None = None  # that the candidate moved from host to device; None: the device does not know
+    copied_out_bytes: int | None = None  # from device to host
 
 
 class Session(Protocol):
     """A worker that has, or will have, one build loaded."""
 
     def call(
-        self, inputs: Sequence[Value], *, poison: int = 0xA5, schedule: int = 0, sample_blocks: int | None = None
+        self,
+        inputs: Sequence[Value],
+        *,
+        poison: int = 0xA5,
+        schedule: int = 0,
+        sample_blocks: int | None = None,
+        checked: bool = False,
+        stubbed: bool = False,
     ) -> Call:
         """Calls the entry point once.
 
@@ -79,6 +88,9 @@ class Session(Protocol):
             seeds another order, the same for the same value.
         sample_blocks: count events, running at most this many blocks of each launch (outputs, which would mean
             nothing, and inputs then do not come back); None runs everything and counts nothing.
+        checked: watch every access and barrier, where the device can (memory, race, init, sync and limits checkers);
+            what they see are findings.
+        stubbed: launches are noted, and run nothing.
         """
 
     def close(self) -> None:

@@ -103,9 +103,18 @@ class EmulatorSession:
         self._resources = resources
 
     def call(
-        self, inputs: Sequence[Value], *, poison: int = 0xA5, schedule: int = 0, sample_blocks: int | None = None
+        self,
+        inputs: Sequence[Value],
+        *,
+        poison: int = 0xA5,
+        schedule: int = 0,
+        sample_blocks: int | None = None,
+        checked: bool = False,
+        stubbed: bool = False,
     ) -> Call:
-        call = self._session.call(inputs, poison=poison, schedule=schedule, sample_blocks=sample_blocks)
+        call = self._session.call(
+            inputs, poison=poison, schedule=schedule, sample_blocks=sample_blocks, checked=checked, stubbed=stubbed
+        )
         if sample_blocks is None:
             return call
         return replace(call, launches=tuple(replace(launch, time=self._time(launch)) for launch in call.launches))
@@ -172,7 +181,16 @@ class EmulatorBackend:
         except runtime.RefusedError as refused:
             raise RefusedError("unsupported", str(refused)) from None
 
-    def begin(self, *, poison: int, schedule: int, sample_blocks: int | None, timeout_seconds: float) -> None:
+    def begin(
+        self,
+        *,
+        poison: int,
+        schedule: int,
+        sample_blocks: int | None,
+        checked: bool,
+        stubbed: bool,
+        timeout_seconds: float,
+    ) -> None:
         from kernelevo.emulator import runtime
 
         runtime.reset()

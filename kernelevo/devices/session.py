@@ -188,7 +188,14 @@ class WorkerSession:
         self._worker: _Worker | None = server.start(load)
 
     def call(
-        self, inputs: Sequence[Value], *, poison: int = 0xA5, schedule: int = 0, sample_blocks: int | None = None
+        self,
+        inputs: Sequence[Value],
+        *,
+        poison: int = 0xA5,
+        schedule: int = 0,
+        sample_blocks: int | None = None,
+        checked: bool = False,
+        stubbed: bool = False,
     ) -> Call:
         import torch
 
@@ -200,6 +207,8 @@ class WorkerSession:
             poison=poison,
             schedule=schedule,
             sample_blocks=sample_blocks,
+            checked=checked,
+            stubbed=stubbed,
             timeout_seconds=self._timeout_seconds,
         )
         pieces = frame(request, tensors.values())
@@ -483,7 +492,20 @@ def _reply_to(request: CallRequest, headers: Mapping[int, TensorHeader], reader:
 
 def _call(reply: CallReply, payload: memoryview, output: str, seconds: float, memory_bytes: int) -> Call:
     tensors = tensors_from(reply.tensors, payload)
-    findings = [Finding(kind=f.kind, text=_one_line(f.text), kernel=f.kernel, line=f.line) for f in reply.findings]
+    findings = [
+        Finding(
+            kind=f.kind,
+            text=_one_line(f.text),
+            kernel=f.kernel,
+            line=f.line,
+            block=f.block,
+            thread=f.thread,
+            address=f.address,
+            allocation=f.allocation,
+            access_bytes=f.access_bytes,
+        )
+        for f in reply.findings
+    ]
     outputs = []
     for index, (header, tensor) in enumerate(zip(reply.outputs, tensors, strict=False)):
         strided = _with_strides(tensor, header, memory_bytes)
@@ -504,6 +526,8 @@ def _call(reply: CallReply, payload: memoryview, output: str, seconds: float, me
         ),
         output=output,
         seconds=seconds,
+        copied_in_bytes=reply.copied_in_bytes,
+        copied_out_bytes=reply.copied_out_bytes,
     )
 
 

@@ -128,6 +128,8 @@ class CallRequest(_Message):
     poison: Annotated[int, Field(ge=0, le=255)]
     schedule: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     sample_blocks: int | None
+    checked: bool = False
+    stubbed: bool = False
     timeout_seconds: float
 
     @property
@@ -140,6 +142,11 @@ class FindingMessage(_Message):
     text: Text
     kernel: Text | None = None
     line: int | None = None
+    block: tuple[int, int, int] | None = None
+    thread: tuple[int, int, int] | None = None
+    address: int | None = None
+    allocation: Text | None = None
+    access_bytes: int | None = None
 
 
 class LaunchMessage(_Message):
@@ -160,6 +167,8 @@ class CallReply(_Message):
     inputs_after: Annotated[tuple[TensorHeader | None, ...], Field(max_length=256)]
     findings: Annotated[tuple[FindingMessage, ...], Field(max_length=MAX_FINDINGS)]
     launches: Annotated[tuple[LaunchMessage, ...], Field(max_length=MAX_LAUNCHES)]
+    copied_in_bytes: Annotated[int, Field(ge=0)] | None = None
+    copied_out_bytes: Annotated[int, Field(ge=0)] | None = None
 
     @property
     def tensors(self) -> tuple[TensorHeader, ...]:

@@ -44,9 +44,17 @@ class LocalSession:
     calls: int = 0
 
     def call(
-        self, inputs: Sequence[Any], *, poison: int = 0xA5, schedule: int = 0, sample_blocks: int | None = None
+        self,
+        inputs: Sequence[Any],
+        *,
+        poison: int = 0xA5,
+        schedule: int = 0,
+        sample_blocks: int | None = None,
+        checked: bool = False,
+        stubbed: bool = False,
     ) -> Call:
         assert sample_blocks is None
+        assert not checked and not stubbed
         self.calls += 1
         started = time.monotonic()
         memory = Memory(poison, schedule)
