@@ -1,4 +1,4 @@
--- Schema 0002 of the archive. Generated: python -m kernelevo.archive.document db
+-- Schema 0003 of the archive. Generated: python -m kernelevo.archive.document db
 
 PRAGMA application_id = 1801811567;
 
@@ -77,12 +77,19 @@ CREATE TABLE evaluations (
     device TEXT NOT NULL,
     timing_reason TEXT,
     recorded_at TEXT NOT NULL,
+    source_key TEXT,
+    kernel_key TEXT,
+    shared_from TEXT,
     CONSTRAINT pk_evaluations PRIMARY KEY (id),
     CONSTRAINT fk_evaluations_candidate_id FOREIGN KEY(candidate_id) REFERENCES candidates (id),
     CONSTRAINT fk_evaluations_task_id FOREIGN KEY(task_id) REFERENCES tasks (id)
 );
 
 CREATE INDEX ix_evaluations_candidate_id_task_id_device_id ON evaluations (candidate_id, task_id, device, id);
+
+CREATE INDEX ix_evaluations_kernel_key ON evaluations (kernel_key);
+
+CREATE INDEX ix_evaluations_source_key ON evaluations (source_key);
 
 CREATE INDEX ix_evaluations_task_id ON evaluations (task_id);
 
@@ -159,6 +166,8 @@ CREATE TABLE evaluation_stages (
     position INTEGER NOT NULL,
     stage TEXT NOT NULL,
     seconds DOUBLE NOT NULL,
+    outcome TEXT,
+    text TEXT,
     CONSTRAINT pk_evaluation_stages PRIMARY KEY (evaluation_id, position),
     CONSTRAINT fk_evaluation_stages_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES evaluations (id)
 )
@@ -364,6 +373,11 @@ CREATE TABLE findings (
     text TEXT NOT NULL,
     kernel TEXT,
     line INTEGER,
+    block TEXT,
+    thread TEXT,
+    address INTEGER,
+    allocation TEXT,
+    access_bytes INTEGER,
     CONSTRAINT pk_findings PRIMARY KEY (evaluation_id, case_position, position),
     CONSTRAINT fk_findings_evaluation_id_case_position FOREIGN KEY(evaluation_id, case_position) REFERENCES case_verdicts (evaluation_id, position)
 )
@@ -394,7 +408,9 @@ CREATE TABLE timing_samples (
 CREATE VIEW results AS
 SELECT e.id AS evaluation_id, e.candidate_id AS candidate, t.name AS task, t.digest AS task_digest, e.device,
        COALESCE(v.outcome, 'build failed') AS status, m.kind, m.target, m.score_ns, m.device AS timed_on,
-       COALESCE(v.reason, e.timing_reason) AS reason, e.recorded_at,
+       COALESCE(v.reason, e.timing_reason) AS reason, e.recorded_at, e.shared_from,
+       CASE WHEN EXISTS (SELECT 1 FROM evaluation_stages s WHERE s.evaluation_id = e.id AND s.stage = 'promotion'
+                         AND s.outcome = 'passed') THEN 1 ELSE 0 END AS promoted,
        CASE WHEN EXISTS (SELECT 1 FROM evaluations n WHERE n.candidate_id = e.candidate_id AND n.task_id = e.task_id
                          AND n.device = e.device AND n.id > e.id) THEN 0 ELSE 1 END AS newest
 FROM evaluations e
@@ -406,7 +422,7 @@ CREATE VIEW leaderboard AS
 SELECT task, device, target, kind,
        ROW_NUMBER() OVER (PARTITION BY task, task_digest, device, target, kind
                           ORDER BY score_ns, evaluation_id) AS place,
-       candidate, score_ns, timed_on, task_digest, evaluation_id
+       candidate, score_ns, timed_on, promoted, task_digest, evaluation_id
 FROM results
 WHERE newest = 1 AND status = 'passed' AND score_ns IS NOT NULL;
 
@@ -430,10 +446,12 @@ SELECT a.id AS attempt_id, t.name AS task, COALESCE(e.device, r.device) AS devic
        a.candidate_id AS candidate,
        CASE WHEN a.candidate_id IS NULL THEN 'propose'
             WHEN e.id IS NULL THEN 'evaluate'
-            WHEN v.evaluation_id IS NULL THEN 'build'
-            WHEN v.outcome <> 'passed' THEN 'verify'
-            WHEN m.evaluation_id IS NULL THEN 'measure'
-            ELSE 'done' END AS stage,
+            ELSE COALESCE((SELECT s.stage FROM evaluation_stages s
+                           WHERE s.evaluation_id = e.id AND s.outcome = 'failed' ORDER BY s.position LIMIT 1),
+                          CASE WHEN v.evaluation_id IS NULL THEN 'build'
+                               WHEN v.outcome <> 'passed' THEN 'correctness'
+                               WHEN m.evaluation_id IS NULL THEN 'measure'
+                               ELSE 'done' END) END AS stage,
        CASE WHEN a.candidate_id IS NULL THEN 'no candidate'
             WHEN e.id IS NULL THEN 'not evaluated'
             WHEN v.outcome = 'passed' AND m.evaluation_id IS NULL THEN 'no time'
@@ -463,14 +481,15 @@ WHERE stage <> 'done'
 GROUP BY task, device, stage, outcome;
 
 CREATE VIEW stage_times AS
-SELECT t.name AS task, e.device, s.stage, COUNT(*) AS times, SUM(s.seconds) AS total_seconds,
+SELECT t.name AS task, e.device, s.stage, COUNT(*) AS times,
+       SUM(CASE WHEN s.outcome = 'failed' THEN 1 ELSE 0 END) AS failed, SUM(s.seconds) AS total_seconds,
        AVG(s.seconds) AS mean_seconds, MAX(s.seconds) AS longest_seconds
 FROM evaluation_stages s
 JOIN evaluations e ON e.id = s.evaluation_id
 JOIN tasks t ON t.id = e.task_id
 GROUP BY t.name, e.device, s.stage
 UNION ALL
-SELECT t.name, r.device, 'propose', COUNT(*), SUM(y.seconds), AVG(y.seconds), MAX(y.seconds)
+SELECT t.name, r.device, 'propose', COUNT(*), 0, SUM(y.seconds), AVG(y.seconds), MAX(y.seconds)
 FROM replies y
 JOIN runs r ON r.id = y.run_id
 JOIN tasks t ON t.id = r.task_id

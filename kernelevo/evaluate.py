@@ -33,7 +33,8 @@ from kernelevo.records import (
     Evaluation,
     Outcome,
     Purpose,
-    StageTime,
+    Stage,
+    StageOutcome,
     Task,
     Timing,
     Verdict,
@@ -162,7 +163,9 @@ def _judge(
             break
         oracle.expected(case)
     build, seconds = built.result()
-    stages = [StageTime(stage="build", seconds=seconds)]
+    stages = [
+        Stage(name="build", outcome=StageOutcome.PASSED if build.succeeded else StageOutcome.FAILED, seconds=seconds)
+    ]
     verdict: Verdict | None = None
     timing: Timing | None = None
     timing_reason: str | None = None
@@ -189,7 +192,13 @@ def _judge(
             )
         )
         verdict = found
-        stages.append(StageTime(stage="verify", seconds=seconds))
+        stages.append(
+            Stage(
+                name="correctness",
+                outcome=StageOutcome.PASSED if found.outcome is Outcome.PASSED else StageOutcome.FAILED,
+                seconds=seconds,
+            )
+        )
         if found.outcome is Outcome.PASSED:
             progress("measure", "bench cases")
             result, seconds = _timed(
@@ -202,7 +211,13 @@ def _judge(
                     output_bytes=lambda case: sum(o.nbytes for o in oracle.expected(case).reference),
                 )
             )
-            stages.append(StageTime(stage="measure", seconds=seconds))
+            stages.append(
+                Stage(
+                    name="measure",
+                    outcome=StageOutcome.FAILED if isinstance(result, str) else StageOutcome.PASSED,
+                    seconds=seconds,
+                )
+            )
             timing, timing_reason = (None, result) if isinstance(result, str) else (result, None)
     return Evaluation(
         candidate=candidate.id,

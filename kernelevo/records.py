@@ -295,12 +295,27 @@ class Timing:
         return product
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageTime:
-    """Seconds of one stage of one evaluation."""
+class StageOutcome(enum.Enum):
+    """How one stage of an evaluation ended."""
 
-    stage: str  # "build", "verify", "measure"
-    seconds: float
+    PASSED = "passed"
+    FAILED = "failed"  # the candidate did not get past it
+    SHARED = "shared"  # the same kernel was judged before: what was found then is taken over
+    SKIPPED = "skipped"  # it was not asked for, or cannot be done here; `text` says why
+
+
+# The stages of an evaluation, cheapest first. One that was not reached has no Stage.
+STAGES = ("read", "duplicate", "static", "build", "smoke", "correctness", "integrity", "measure", "promotion")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage of one evaluation."""
+
+    name: str  # one of STAGES
+    outcome: StageOutcome
+    seconds: float  # wall-clock time
+    text: str = ""  # what was found, in words for a person or a model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,7 +329,10 @@ class Evaluation:
     verdict: Verdict | None  # None when the build failed
     timing: Timing | None  # None unless the verdict passed and a time could be had
     timing_reason: str | None  # why there is no timing although the verdict passed
-    stages: tuple[StageTime, ...]
+    stages: tuple[Stage, ...]  # those that were reached, in the order of STAGES
+    source_key: str | None = None  # equal for sources that differ in comments and spaces only
+    kernel_key: str | None = None  # equal for candidates that compile to the same kernels and launch them alike
+    shared_from: str | None = None  # id of the candidate whose build, verdict and timing these are
 
     @property
     def status(self) -> str:
@@ -326,6 +344,11 @@ class Evaluation:
     @property
     def passed(self) -> bool:
         return self.verdict is not None and self.verdict.outcome is Outcome.PASSED
+
+    @property
+    def promoted(self) -> bool:
+        """Whether it was verified and timed again, in a fresh process on new cases, as a new best."""
+        return any(s.name == "promotion" and s.outcome is StageOutcome.PASSED for s in self.stages)
 
     @property
     def feedback(self) -> str:

@@ -22,6 +22,7 @@ from kernelevo.archive import tables as t
 from kernelevo.archive.connection import writing
 from kernelevo.archive.store import Archive, open_archive
 from kernelevo.records import (
+    STAGES,
     Build,
     BuildMethod,
     Candidate,
@@ -39,7 +40,8 @@ from kernelevo.records import (
     Reply,
     Rewrite,
     Run,
-    StageTime,
+    Stage,
+    StageOutcome,
     Task,
     Timing,
     TimingKind,
@@ -253,7 +255,7 @@ def synthetic_evaluation(candidate: str, rng: random.Random) -> Evaluation:
         ),
         timing=timing if passed else None,
         timing_reason=None,
-        stages=tuple(StageTime(stage=stage, seconds=0.2) for stage in ("build", "verify", "measure")),
+        stages=tuple(Stage(name=name, outcome=StageOutcome.PASSED, seconds=0.2) for name in STAGES[:-1]),
     )
 
 

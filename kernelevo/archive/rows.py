@@ -36,7 +36,8 @@ from kernelevo.records import (
     Reply,
     Rewrite,
     Run,
-    StageTime,
+    Stage,
+    StageOutcome,
     Task,
     Timing,
     TimingKind,
@@ -371,8 +372,21 @@ def evaluation_rows(evaluation_id: int, evaluation: Evaluation, *, task_id: int,
         "device": evaluation.device,
         "timing_reason": evaluation.timing_reason,
         "recorded_at": now,
+        "source_key": evaluation.source_key,
+        "kernel_key": evaluation.kernel_key,
+        "shared_from": evaluation.shared_from,
     }
-    stages = [{**at, "position": i, "stage": s.stage, "seconds": s.seconds} for i, s in enumerate(evaluation.stages)]
+    stages = [
+        {
+            **at,
+            "position": i,
+            "stage": s.name,
+            "seconds": s.seconds,
+            "outcome": s.outcome.value,
+            "text": s.text or None,
+        }
+        for i, s in enumerate(evaluation.stages)
+    ]
     verdict = evaluation.verdict
     timing = evaluation.timing
     cases = [c.case for c in verdict.cases] if verdict else []
@@ -492,11 +506,28 @@ def verdict_rows(at: Row, verdict: Verdict) -> Rows:
                 "text": f.text,
                 "kernel": f.kernel,
                 "line": f.line,
+                "block": index_text(f.block),
+                "thread": index_text(f.thread),
+                "address": f.address,
+                "allocation": f.allocation,
+                "access_bytes": f.access_bytes,
             }
             for i, c in enumerate(verdict.cases)
             for j, f in enumerate(c.findings)
         ],
     }
+
+
+def index_text(index: tuple[int, int, int] | None) -> str | None:
+    """A blockIdx or threadIdx as text, "2,0,0"."""
+    return None if index is None else ",".join(map(str, index))
+
+
+def read_index(text: str | None) -> tuple[int, int, int] | None:
+    if text is None:
+        return None
+    x, y, z = map(int, text.split(","))
+    return x, y, z
 
 
 def timing_rows(at: Row, timing: Timing) -> Rows:
@@ -547,8 +578,17 @@ def read_evaluation(connection: Connection, evaluation_id: int) -> Evaluation:
         timing=read_timing(connection, evaluation_id),
         timing_reason=row.timing_reason,
         stages=tuple(
-            StageTime(stage=s.stage, seconds=s.seconds) for s in parts(connection, t.EvaluationStages, evaluation_id)
+            Stage(
+                name=s.stage,
+                outcome=StageOutcome(s.outcome) if s.outcome else StageOutcome.PASSED,
+                seconds=s.seconds,
+                text=s.text or "",
+            )
+            for s in parts(connection, t.EvaluationStages, evaluation_id)
         ),
+        source_key=row.source_key,
+        kernel_key=row.kernel_key,
+        shared_from=row.shared_from,
     )
 
 
@@ -591,7 +631,19 @@ def read_verdict(connection: Connection, evaluation_id: int) -> Verdict | None:
     cases = read_cases(connection, t.CaseVerdicts, evaluation_id)
     findings: dict[int, list[Finding]] = defaultdict(list)
     for f in parts(connection, t.Findings, evaluation_id):
-        findings[f.case_position].append(Finding(kind=f.kind, text=f.text, kernel=f.kernel, line=f.line))
+        findings[f.case_position].append(
+            Finding(
+                kind=f.kind,
+                text=f.text,
+                kernel=f.kernel,
+                line=f.line,
+                block=read_index(f.block),
+                thread=read_index(f.thread),
+                address=f.address,
+                allocation=f.allocation,
+                access_bytes=f.access_bytes,
+            )
+        )
     return Verdict(
         outcome=Outcome(row.outcome),
         reason=row.reason,

@@ -309,6 +309,14 @@ class Archive:
             newest = connection.execute(KNOWN, wanted).scalar()
             return None if newest is None else rows.read_evaluation(connection, newest)
 
+    def known_kernel(self, key: str, task: Task, device: str) -> Evaluation | None:
+        """The newest evaluation that passed and has this source_key or kernel_key, for exactly these task files."""
+        wanted = {"key": key, "device": device, "name": task.name, "digest": task.digest}
+        with reading(self.engine) as connection:
+            found = [connection.execute(query, wanted).scalar() for query in (KNOWN_SOURCE, KNOWN_KERNEL)]
+            newest = max((number for number in found if number is not None), default=None)
+            return None if newest is None else rows.read_evaluation(connection, newest)
+
     def evaluation(self, candidate: str, *, task: str | None = None, device: str | None = None) -> Evaluation | None:
         """The newest evaluation of a candidate id, for any version of the task, or None."""
         wanted = [t.Evaluations.candidate_id == candidate]
@@ -524,6 +532,27 @@ KNOWN = (
         t.Tasks.digest == bindparam("digest"),
     )
 )
+
+
+def known_by(column: InstrumentedAttribute[str | None]) -> Select[tuple[int]]:
+    """The newest evaluation that passed and has a key in `column`. Its own, not one that was shared."""
+    return (
+        select(func.max(t.Evaluations.id))
+        .join(t.Tasks)
+        .join(t.Verdicts, t.Verdicts.evaluation_id == t.Evaluations.id)
+        .where(
+            column == bindparam("key"),
+            t.Evaluations.device == bindparam("device"),
+            t.Evaluations.shared_from.is_(None),
+            t.Tasks.name == bindparam("name"),
+            t.Tasks.digest == bindparam("digest"),
+            t.Verdicts.outcome == "passed",
+        )
+    )
+
+
+KNOWN_SOURCE = known_by(t.Evaluations.source_key)
+KNOWN_KERNEL = known_by(t.Evaluations.kernel_key)
 
 
 def resolve(connection: Connection, column: InstrumentedAttribute[str], wanted: str, *, noun: str, tag: str) -> str:

@@ -362,17 +362,29 @@ class Evaluations(Base):
     device: Mapped[str] = field("emulator or cuda")
     timing_reason: Mapped[str | None] = field("why there is no timing although the verdict passed", FreeText)
     recorded_at: Mapped[str] = field("UTC")
-    __table_args__ = (Index(None, "candidate_id", "task_id", "device", "id"), Index(None, "task_id"))
+    source_key: Mapped[str | None] = field("equal for sources that differ in comments and spaces only")
+    kernel_key: Mapped[str | None] = field(
+        "equal for candidates that compile to the same kernels and launch them alike"
+    )
+    shared_from: Mapped[str | None] = field("candidate whose build, verdict and time these are; NULL: its own")
+    __table_args__ = (
+        Index(None, "candidate_id", "task_id", "device", "id"),
+        Index(None, "task_id"),
+        Index(None, "source_key"),
+        Index(None, "kernel_key"),
+    )
 
 
 class EvaluationStages(Base):
-    """Seconds of each stage of an evaluation."""
+    """One stage of an evaluation: how it ended, how long it took and what it found."""
 
     __tablename__ = "evaluation_stages"
     evaluation_id: Mapped[int] = key("evaluation", ForeignKey("evaluations.id"))
     position: Mapped[int] = key("from 0")
-    stage: Mapped[str] = field("build, verify or measure")
+    stage: Mapped[str] = field("read, duplicate, static, build, smoke, correctness, integrity, measure or promotion")
     seconds: Mapped[float] = field("wall-clock time")
+    outcome: Mapped[str | None] = field("passed, failed, shared or skipped; NULL before schema 0003")
+    text: Mapped[str | None] = field("what was found, in words", FreeText)
     __table_args__ = (CLUSTERED,)
 
 
@@ -470,6 +482,11 @@ class Findings(Base):
     text: Mapped[str] = field("one line of explanation", FreeText)
     kernel: Mapped[str | None] = field("kernel it concerns", FreeText)
     line: Mapped[int | None] = field("of the candidate's source")
+    block: Mapped[str | None] = field("blockIdx of the thread that did it, for example 2,0,0")
+    thread: Mapped[str | None] = field("threadIdx of it")
+    address: Mapped[int | None] = field("in its memory space")
+    allocation: Mapped[str | None] = field("what is there, or nearest", FreeText)
+    access_bytes: Mapped[int | None] = field("of the access, per thread")
     __table_args__ = (
         ForeignKeyConstraint(
             ["evaluation_id", "case_position"], ["case_verdicts.evaluation_id", "case_verdicts.position"]

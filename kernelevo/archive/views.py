@@ -8,7 +8,9 @@ from __future__ import annotations
 RESULTS = """
 SELECT e.id AS evaluation_id, e.candidate_id AS candidate, t.name AS task, t.digest AS task_digest, e.device,
        COALESCE(v.outcome, 'build failed') AS status, m.kind, m.target, m.score_ns, m.device AS timed_on,
-       COALESCE(v.reason, e.timing_reason) AS reason, e.recorded_at,
+       COALESCE(v.reason, e.timing_reason) AS reason, e.recorded_at, e.shared_from,
+       CASE WHEN EXISTS (SELECT 1 FROM evaluation_stages s WHERE s.evaluation_id = e.id AND s.stage = 'promotion'
+                         AND s.outcome = 'passed') THEN 1 ELSE 0 END AS promoted,
        CASE WHEN EXISTS (SELECT 1 FROM evaluations n WHERE n.candidate_id = e.candidate_id AND n.task_id = e.task_id
                          AND n.device = e.device AND n.id > e.id) THEN 0 ELSE 1 END AS newest
 FROM evaluations e
@@ -21,7 +23,7 @@ LEADERBOARD = """
 SELECT task, device, target, kind,
        ROW_NUMBER() OVER (PARTITION BY task, task_digest, device, target, kind
                           ORDER BY score_ns, evaluation_id) AS place,
-       candidate, score_ns, timed_on, task_digest, evaluation_id
+       candidate, score_ns, timed_on, promoted, task_digest, evaluation_id
 FROM results
 WHERE newest = 1 AND status = 'passed' AND score_ns IS NOT NULL
 """
@@ -47,10 +49,12 @@ SELECT a.id AS attempt_id, t.name AS task, COALESCE(e.device, r.device) AS devic
        a.candidate_id AS candidate,
        CASE WHEN a.candidate_id IS NULL THEN 'propose'
             WHEN e.id IS NULL THEN 'evaluate'
-            WHEN v.evaluation_id IS NULL THEN 'build'
-            WHEN v.outcome <> 'passed' THEN 'verify'
-            WHEN m.evaluation_id IS NULL THEN 'measure'
-            ELSE 'done' END AS stage,
+            ELSE COALESCE((SELECT s.stage FROM evaluation_stages s
+                           WHERE s.evaluation_id = e.id AND s.outcome = 'failed' ORDER BY s.position LIMIT 1),
+                          CASE WHEN v.evaluation_id IS NULL THEN 'build'
+                               WHEN v.outcome <> 'passed' THEN 'correctness'
+                               WHEN m.evaluation_id IS NULL THEN 'measure'
+                               ELSE 'done' END) END AS stage,
        CASE WHEN a.candidate_id IS NULL THEN 'no candidate'
             WHEN e.id IS NULL THEN 'not evaluated'
             WHEN v.outcome = 'passed' AND m.evaluation_id IS NULL THEN 'no time'
@@ -82,14 +86,15 @@ GROUP BY task, device, stage, outcome
 """
 
 STAGE_TIMES = """
-SELECT t.name AS task, e.device, s.stage, COUNT(*) AS times, SUM(s.seconds) AS total_seconds,
+SELECT t.name AS task, e.device, s.stage, COUNT(*) AS times,
+       SUM(CASE WHEN s.outcome = 'failed' THEN 1 ELSE 0 END) AS failed, SUM(s.seconds) AS total_seconds,
        AVG(s.seconds) AS mean_seconds, MAX(s.seconds) AS longest_seconds
 FROM evaluation_stages s
 JOIN evaluations e ON e.id = s.evaluation_id
 JOIN tasks t ON t.id = e.task_id
 GROUP BY t.name, e.device, s.stage
 UNION ALL
-SELECT t.name, r.device, 'propose', COUNT(*), SUM(y.seconds), AVG(y.seconds), MAX(y.seconds)
+SELECT t.name, r.device, 'propose', COUNT(*), 0, SUM(y.seconds), AVG(y.seconds), MAX(y.seconds)
 FROM replies y
 JOIN runs r ON r.id = y.run_id
 JOIN tasks t ON t.id = r.task_id
@@ -119,6 +124,6 @@ VIEWS: dict[str, tuple[str, str]] = {
     ),
     "history": ("One row per attempt: what was asked, the stage it reached, and what came of it.", HISTORY),
     "failures_by_stage": ("How many attempts ended in which stage, and how.", FAILURES_BY_STAGE),
-    "stage_times": ("Wall-clock seconds of each stage.", STAGE_TIMES),
+    "stage_times": ("How often each stage was reached and failed, and its wall-clock seconds.", STAGE_TIMES),
     "costs": ("Calls, tokens and dollars per run and model; dollars are of the calls whose cost is known.", COSTS),
 }

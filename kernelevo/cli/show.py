@@ -92,7 +92,7 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     registers = max((r.registers for r in build.resources), default=None)
     if registers is not None:
         lines.append(f"  {registers} registers per thread, built by {build.compiler}")
-    lines.append("  " + ", ".join(f"{s.stage} {s.seconds:.2f} s" for s in evaluation.stages))
+    lines.append("  " + ", ".join(f"{s.name} {s.seconds:.2f} s" for s in evaluation.stages))
     return lines
 
 

@@ -25,7 +25,8 @@ from kernelevo.records import (
     Reply,
     Rewrite,
     Run,
-    StageTime,
+    Stage,
+    StageOutcome,
     Task,
     Timing,
     TimingKind,
@@ -197,9 +198,9 @@ def passed(
         ),
         timing_reason=None,
         stages=(
-            StageTime(stage="build", seconds=0.7),
-            StageTime(stage="verify", seconds=0.2),
-            StageTime(stage="measure", seconds=0.1),
+            Stage(name="build", outcome=StageOutcome.PASSED, seconds=0.7, text="40 registers"),
+            Stage(name="correctness", outcome=StageOutcome.PASSED, seconds=0.2),
+            Stage(name="measure", outcome=StageOutcome.SKIPPED, seconds=0.1, text="not asked for"),
         ),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
@@ -218,4 +219,10 @@ def wrong(of: str) -> Evaluation:
 def unbuildable(of: str) -> Evaluation:
     error = Diagnostic(severity="error", line=2, column=None, text='identifier "y" is undefined', stage="device")
     failed = build(of, method=None, artifact=None, ptx=None, resources=(), diagnostics=(error,))
-    return passed(of, build=failed, verdict=None, timing=None, stages=(StageTime(stage="build", seconds=0.7),))
+    return passed(
+        of,
+        build=failed,
+        verdict=None,
+        timing=None,
+        stages=(Stage(name="build", outcome=StageOutcome.FAILED, seconds=0.7),),
+    )

@@ -30,7 +30,8 @@ from kernelevo.records import (
     Outcome,
     Purpose,
     Rewrite,
-    StageTime,
+    Stage,
+    StageOutcome,
     Timing,
     TimingKind,
     Verdict,
@@ -151,7 +152,7 @@ evaluations = st.builds(
     verdict=st.none() | verdicts,
     timing=st.none() | timings,
     timing_reason=st.none() | texts,
-    stages=few(st.builds(StageTime, stage=names, seconds=finite)),
+    stages=few(st.builds(Stage, name=names, outcome=st.sampled_from(StageOutcome), seconds=finite, text=texts)),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -17,6 +18,7 @@ from kernelevo.archive.tables import Base
 from kernelevo.archive.views import VIEWS
 
 DB = Path(__file__).resolve().parents[2] / "db"
+OUTER_COMMA = re.compile(r",(?![^()]*\))")
 
 
 def migrate(path: Path, revision: str) -> None:
@@ -35,14 +37,17 @@ def migrate(path: Path, revision: str) -> None:
 
 
 def structure(path: Path) -> dict[tuple[str, str], set[str]]:
-    """Every table, index and view with the lines of its statement; the order of constraints means nothing."""
+    """Every table, index and view with the parts of its statement; the order of columns and constraints means nothing.
+
+    ALTER TABLE ADD COLUMN writes a column into the line of the one before.
+    """
     connection = sqlite3.connect(path)
     try:
         found = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
     finally:
         connection.close()
     return {
-        (kind, name): {line.strip().rstrip(",") for line in sql.splitlines() if line.strip()}
+        (kind, name): {part.strip() for line in sql.splitlines() for part in OUTER_COMMA.split(line) if part.strip()}
         for kind, name, sql in found
     }
 

@@ -95,7 +95,7 @@ def test_history_says_what_was_asked_and_how_far_it_came(database: sqlite3.Conne
     assert rows.fetchall() == [
         (0, "seed", None, None, SEED, "done", "passed", None, None),
         (1, "optimize", SEED, None, FAST, "done", "passed", None, 0.5),
-        (2, "optimize", SEED, None, WRONG, "verify", "wrong", "rows=31 cols=7: differs", 0.5),
+        (2, "optimize", SEED, None, WRONG, "correctness", "wrong", "rows=31 cols=7: differs", 0.5),
         (3, "optimize", SEED, None, BROKEN, "build", "build failed", 'identifier "y" is undefined', 0.5),
         (4, "optimize", FAST, SEED, CHILD, "done", "passed", None, 0.5),
         (5, "repair", SEED, None, None, "propose", "no candidate", "the reply holds no kernel", 0.5),
@@ -106,23 +106,23 @@ def test_failures_are_counted_by_stage_and_outcome(database: sqlite3.Connection)
     rows = database.execute("SELECT * FROM failures_by_stage ORDER BY stage")
     assert rows.fetchall() == [
         ("rmsnorm", "emulator", "build", "build failed", 1),
+        ("rmsnorm", "emulator", "correctness", "wrong", 2),
         ("rmsnorm", "emulator", "propose", "no candidate", 1),
-        ("rmsnorm", "emulator", "verify", "wrong", 2),
     ]
 
 
 def test_stage_times_add_up(database: sqlite3.Connection) -> None:
     rows = database.execute(
-        "SELECT device, stage, times, ROUND(total_seconds, 6), longest_seconds FROM stage_times ORDER BY 1, 2"
+        "SELECT device, stage, times, failed, ROUND(total_seconds, 6), longest_seconds FROM stage_times ORDER BY 1, 2"
     )
     assert rows.fetchall() == [
-        ("cuda", "build", 1, 0.7, 0.7),
-        ("cuda", "measure", 1, 0.1, 0.1),
-        ("cuda", "verify", 1, 0.2, 0.2),
-        ("emulator", "build", 6, 4.2, 0.7),
-        ("emulator", "measure", 5, 0.5, 0.1),
-        ("emulator", "propose", 5, 2.5, 0.5),
-        ("emulator", "verify", 5, 1.0, 0.2),
+        ("cuda", "build", 1, 0, 0.7, 0.7),
+        ("cuda", "correctness", 1, 0, 0.2, 0.2),
+        ("cuda", "measure", 1, 0, 0.1, 0.1),
+        ("emulator", "build", 6, 1, 4.2, 0.7),
+        ("emulator", "correctness", 5, 0, 1.0, 0.2),
+        ("emulator", "measure", 5, 0, 0.5, 0.1),
+        ("emulator", "propose", 5, 0, 2.5, 0.5),
     ]
 
 
