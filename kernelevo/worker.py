@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from kernelevo.devices import forkserver
 from kernelevo.devices.wire import (
@@ -37,6 +37,7 @@ from kernelevo.devices.wire import (
     LaunchMessage,
     Load,
     TensorHeader,
+    TimingRequest,
     frame,
     header_of,
     tensors_from,
@@ -96,6 +97,25 @@ class Backend(Protocol):
         """
 
 
+class TimingBackend(Backend, Protocol):
+    """The worker's half of a device that measures."""
+
+    def time(self, entry: Callable[..., Any], request: TimingRequest, values: Sequence[Any], *, stubbed: bool) -> Timed:
+        """One step of a measurement, between `begin` and `end`.
+
+        values: of a "prepare", dense CPU tensors with the strides of the request applied, and scalars.
+        """
+
+
+@dataclass(slots=True)
+class Timed:
+    """What one step of a measurement gives."""
+
+    samples_ns: tuple[float, ...] = ()
+    facts: dict[str, float] = field(default_factory=dict)
+    outputs: Any = None  # of the checked call, as the entry point returned them
+
+
 class RefusedError(Exception):
     """The backend cannot run this build; the message says why."""
 
@@ -145,6 +165,8 @@ class _Candidate:
         """One call, from dense CPU tensors to the pieces of its reply."""
         import torch
 
+        if request.timing is not None:
+            return self._time(request, request.timing, values)
         inputs: list[Any] = []
         result: Any = None
         error: BaseException | None = None
@@ -183,6 +205,59 @@ class _Candidate:
         outputs = self._outputs(result, tensors, effects) if effects.outcome == "passed" and not counted else []
         effects.findings += _changed_state(state)
         return self._reply(request, effects, outputs, tensors)
+
+    def _time(self, request: CallRequest, timing: TimingRequest, values: Sequence[torch.Tensor]) -> list[memoryview]:
+        """One step of a measurement."""
+        import torch
+
+        backend: TimingBackend = cast("TimingBackend", self._backend)
+        timed, error, refusal = Timed(), None, None
+        state = _global_state()
+        dense = iter(values)
+        given = [
+            torch.empty_strided(v.shape, v.strides, dtype=getattr(torch, v.dtype)).copy_(next(dense))
+            if isinstance(v, TensorHeader)
+            else v
+            for v in request.values
+        ]
+        backend.begin(
+            poison=request.poison,
+            schedule=0,
+            sample_blocks=None,
+            checked=False,
+            stubbed=request.stubbed,
+            timeout_seconds=request.timeout_seconds,
+        )
+        try:
+            if self._function is None:
+                self._function = _entry_of(backend, self._load)
+            timed = backend.time(self._function, timing, given, stubbed=request.stubbed)
+        except RefusedError as refused:
+            refusal = refused
+        except BaseException as raised:
+            error = raised
+        effects = backend.end(error)
+        if refusal is not None:
+            effects.outcome, effects.reason = refusal.outcome, refusal.reason
+        elif error is not None and effects.outcome == "passed":
+            effects.outcome, effects.reason = "crashed", _in_words(error, self._load.entry)
+        self._earlier = []
+        wanted = effects.outcome == "passed" and timed.outputs is not None
+        outputs = self._outputs(timed.outputs, [], effects) if wanted else []
+        self._earlier = []  # the timed call may reuse memory: nothing was promised to live
+        effects.findings += _changed_state(state)
+        reply = CallReply(
+            nonce=request.nonce,
+            outcome=effects.outcome,
+            reason=None if effects.reason is None else effects.reason[:MAX_TEXT],
+            outputs=tuple(header_of(output) for output in outputs),
+            inputs_after=(None,) * len(request.values),
+            findings=tuple(effects.findings[:MAX_FINDINGS]),
+            launches=tuple(effects.launches[:MAX_LAUNCHES]),
+            samples_ns=timed.samples_ns,
+            facts=timed.facts,
+        )
+        return frame(reply, [tensor.detach().cpu() for tensor in outputs])
 
     def _outputs(self, result: Any, inputs: Sequence[torch.Tensor], effects: Effects) -> list[torch.Tensor]:
         """The returned tensors, when they all are tensors that can be carried; says what is wrong with them."""

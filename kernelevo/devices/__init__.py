@@ -18,7 +18,7 @@ The contract, checked for every device by tests/contract/test_device.py:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from kernelevo.records import Build, Finding, Outcome, TimingKind
@@ -65,6 +65,8 @@ class Call:
     seconds: float
     copied_in_bytes: int | None = None  # that the candidate moved from host to device; None: the device does not know
     copied_out_bytes: int | None = None  # from device to host
+    samples_ns: tuple[float, ...] = ()  # by the device's own events, of a step of a measurement
+    facts: Mapping[str, float] = field(default_factory=dict)  # what such a step found out, name with unit -> value
 
 
 class Session(Protocol):
@@ -97,6 +99,34 @@ class Session(Protocol):
         """Ends the worker's process group."""
 
     def __enter__(self) -> Session: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class TimedSession(Protocol):
+    """A worker that times calls of one entry point. Call.seconds of each step is the parent's own clock."""
+
+    def prepare(self, sets: Sequence[Sequence[Value]], *, rotate_bytes: int) -> Call:
+        """Loads the build and uploads inputs; facts: "copies" made of the sets, "l2_bytes".
+
+        sets: inputs with different values and the same shapes; call number i of a step takes set i % len(sets), from
+            memory that no call has used for at least rotate_bytes of other inputs.
+        """
+
+    def sample(self, *, mode: str, calls: int, checked_call: int | None = None) -> Call:
+        """Times each of `calls` calls by events: samples_ns, one value per call.
+
+        mode: "cold" (L2 flushed before each call), "warm" (calls follow each other), "graph" (replays of a graph).
+        checked_call: number of the call whose outputs come back, from 0.
+        """
+
+    def run(self, *, mode: str, calls: int, stubbed: bool = False) -> Call:
+        """Makes calls and waits for the whole device, timed by nobody but the parent."""
+
+    def close(self) -> None:
+        """Ends the worker's process group."""
+
+    def __enter__(self) -> TimedSession: ...
 
     def __exit__(self, *exc: object) -> None: ...
 

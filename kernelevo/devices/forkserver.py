@@ -146,7 +146,7 @@ def _become_worker(start: Start, output: int) -> None:
     os.environ.update(HOME=start.scratch, TMPDIR=start.scratch)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
-    confinement.confine(memory_bytes=start.load.memory_bytes)
+    confinement.confine(memory_bytes=start.load.address_space_bytes or start.load.memory_bytes)
 
 
 def _watch(worker: int, lifeline: int, memory_bytes: int) -> Ending:

@@ -84,6 +84,7 @@ class Load(_Message):
     object_cache: str  # folder for what this candidate's kernels are compiled to; no other candidate uses it
     memory_bytes: int  # that the worker may use, the device's memory included
     registers: dict[str, int] = {}  # per thread, by kernel
+    address_space_bytes: int | None = None  # that the worker may map; None: memory_bytes. CUDA reserves terabytes.
 
 
 class Start(_Message):
@@ -120,6 +121,17 @@ class Hello(_Message):
     hello: Literal[True] = True
 
 
+class TimingRequest(_Message):
+    """One step of a measurement, instead of one judged call; see devices.TimedSession."""
+
+    step: Literal["prepare", "sample", "run"]
+    mode: Literal["cold", "warm", "graph"] = "warm"
+    calls: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    input_sets: Annotated[int, Field(ge=1, le=64)] = 1  # prepare: `values` holds this many, one after the other
+    rotate_bytes: Annotated[int, Field(ge=0)] = 0  # prepare: the inputs are copied until they take this much
+    checked_call: int | None = None  # sample: the call whose outputs come back
+
+
 class CallRequest(_Message):
     """One call. The tensors of `values` follow the header."""
 
@@ -131,6 +143,7 @@ class CallRequest(_Message):
     checked: bool = False
     stubbed: bool = False
     timeout_seconds: float
+    timing: TimingRequest | None = None
 
     @property
     def tensors(self) -> tuple[TensorHeader, ...]:
@@ -169,6 +182,8 @@ class CallReply(_Message):
     launches: Annotated[tuple[LaunchMessage, ...], Field(max_length=MAX_LAUNCHES)]
     copied_in_bytes: Annotated[int, Field(ge=0)] | None = None
     copied_out_bytes: Annotated[int, Field(ge=0)] | None = None
+    samples_ns: Annotated[tuple[float, ...], Field(max_length=1_000_000)] = ()
+    facts: dict[str, float] = {}
 
     @property
     def tensors(self) -> tuple[TensorHeader, ...]:
