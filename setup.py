@@ -7,9 +7,10 @@ After a change in csrc/, from the repository's root:
 compiles what changed and nothing else (ninja keeps score in build/). MAX_JOBS sets the number of compilers at once, 2
 unless given.
 
-Two extensions: `_runtime` (the grid driver and the CUDA runtime; knows nothing of torch) and `_tensors` (device="cuda"
-and c10::cuda for a torch without CUDA). Both are loaded with RTLD_GLOBAL: candidates find cuda*, c10::cuda::* and
-kernelevo_launch there (see kernelevo/emulator/runtime.py).
+Three extensions: `_runtime` (the grid driver and the CUDA runtime; knows nothing of torch), `_tensors` (device="cuda"
+and c10::cuda for a torch without CUDA) and `_operators` (which operators of torch a candidate called, on any device). The
+first two are loaded with RTLD_GLOBAL: candidates find cuda*, c10::cuda::* and kernelevo_launch there (see
+kernelevo/emulator/runtime.py).
 """
 
 import os
@@ -63,6 +64,11 @@ tensors = CppExtension(
 )
 tensors.include_dirs = []
 
+operators = CppExtension(
+    "kernelevo.devices._operators", sources("operators"), extra_compile_args=FLAGS + system(*include_paths())
+)
+operators.include_dirs = []
+
 
 class BuildPython(build_py):
     """Takes db/migrations and tasks/ along, so that an ordinary install can upgrade older archives and has tasks."""
@@ -76,4 +82,4 @@ class BuildPython(build_py):
                 shutil.copytree(ROOT / source, package / target, ignore=ignored, dirs_exist_ok=True)
 
 
-setup(ext_modules=[runtime, tensors], cmdclass={"build_ext": BuildExtension, "build_py": BuildPython})
+setup(ext_modules=[runtime, tensors, operators], cmdclass={"build_ext": BuildExtension, "build_py": BuildPython})
