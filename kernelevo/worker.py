@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from kernelevo.devices import forkserver
+from kernelevo.devices.arguments import arranged
 from kernelevo.devices.wire import (
     MAX_FINDINGS,
     MAX_LAUNCHES,
@@ -188,9 +189,7 @@ class _Candidate:
             else:
                 inputs.append(value)
         try:
-            if self._function is None:
-                self._function = _entry_of(self._backend, self._load)
-            result = self._function(*inputs)
+            result = self._entry(request.layout)(*inputs)
         except RefusedError as refused:
             refusal = refused
         except BaseException as raised:
@@ -229,9 +228,7 @@ class _Candidate:
             timeout_seconds=request.timeout_seconds,
         )
         try:
-            if self._function is None:
-                self._function = _entry_of(backend, self._load)
-            timed = backend.time(self._function, timing, given, stubbed=request.stubbed)
+            timed = backend.time(self._entry(request.layout), timing, given, stubbed=request.stubbed)
         except RefusedError as refused:
             refusal = refused
         except BaseException as raised:
@@ -258,6 +255,12 @@ class _Candidate:
             facts=timed.facts,
         )
         return frame(reply, [tensor.detach().cpu() for tensor in outputs])
+
+    def _entry(self, layout: str | None) -> Callable[..., Any]:
+        """The entry point, loaded by the first call, as a function of a call's values."""
+        if self._function is None:
+            self._function = _entry_of(self._backend, self._load)
+        return arranged(self._function, layout)
 
     def _outputs(self, result: Any, inputs: Sequence[torch.Tensor], effects: Effects) -> list[torch.Tensor]:
         """The returned tensors, when they all are tensors that can be carried; says what is wrong with them."""

@@ -17,9 +17,9 @@ The contract, checked for every device by tests/contract/test_device.py:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kernelevo.records import Build, Finding, Outcome, TimingKind
 
@@ -27,6 +27,17 @@ if TYPE_CHECKING:
     import torch
 
     Value = torch.Tensor | int | float | bool
+
+
+class Arguments(tuple[Any, ...]):
+    """Values of a call that are not its arguments one by one; `layout` says how they become those (arguments.py)."""
+
+    layout: str
+
+    def __new__(cls, values: Iterable[Value], layout: str) -> Arguments:
+        arguments = super().__new__(cls, values)
+        arguments.layout = layout
+        return arguments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +95,7 @@ class Session(Protocol):
     ) -> Call:
         """Calls the entry point once.
 
-        inputs: CPU tensors (moved to the device) and Python scalars, positional.
+        inputs: CPU tensors (moved to the device) and Python scalars, positional; or Arguments.
         poison: byte that fresh device memory is filled with.
         schedule: order of warps and blocks, where the device can choose it: 0 is ascending, any other value below 2**63
             seeds another order, the same for the same value.
@@ -113,15 +124,20 @@ class TimedSession(Protocol):
             memory that no call has used for at least rotate_bytes of other inputs.
         """
 
-    def sample(self, *, mode: str, calls: int, checked_call: int | None = None) -> Call:
+    def sample(self, *, mode: str, calls: int, seed: int, checked_call: int | None = None) -> Call:
         """Times each of `calls` calls by events: samples_ns, one value per call.
 
         mode: "cold" (L2 flushed before each call), "warm" (calls follow each other), "graph" (replays of a graph).
+        seed: of what is new in the inputs of this step; see inputs_of.
         checked_call: number of the call whose outputs come back, from 0.
+        facts: "late_ns" that the device worked on after the end of a window, "host_ns" of one call.
         """
 
-    def run(self, *, mode: str, calls: int, stubbed: bool = False) -> Call:
+    def run(self, *, mode: str, calls: int, seed: int, stubbed: bool = False) -> Call:
         """Makes calls and waits for the whole device, timed by nobody but the parent."""
+
+    def inputs_of(self, *, seed: int, call: int) -> Sequence[Value]:
+        """What call number `call` of a step with this seed is given, computed in the parent."""
 
     def close(self) -> None:
         """Ends the worker's process group."""
@@ -138,6 +154,7 @@ class Device(Protocol):
     target: str  # what nvcc compiles for, for example "sm_90"
     timing_kind: TimingKind
     timing_target: str  # the GPU that times are for, in words, for example "H100 SXM"
+    checks: bool  # whether calls can be `checked`
     timing_method: str  # protocol or model and its version, for example "prediction 1"
 
     def unavailable(self) -> str | None:

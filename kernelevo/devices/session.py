@@ -213,6 +213,7 @@ class WorkerSession:
             stubbed=stubbed,
             timeout_seconds=self._timeout_seconds,
             timing=timing,
+            layout=getattr(inputs, "layout", None),
         )
         pieces = frame(request, tensors.values())
         worker = self._ready_worker()

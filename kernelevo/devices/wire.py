@@ -130,6 +130,7 @@ class TimingRequest(_Message):
     input_sets: Annotated[int, Field(ge=1, le=64)] = 1  # prepare: `values` holds this many, one after the other
     rotate_bytes: Annotated[int, Field(ge=0)] = 0  # prepare: the inputs are copied until they take this much
     checked_call: int | None = None  # sample: the call whose outputs come back
+    seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0  # of the elements that are swapped in the inputs
 
 
 class CallRequest(_Message):
@@ -144,6 +145,7 @@ class CallRequest(_Message):
     stubbed: bool = False
     timeout_seconds: float
     timing: TimingRequest | None = None
+    layout: Annotated[str, Field(max_length=MAX_HEADER_BYTES // 16)] | None = None  # see arguments.py
 
     @property
     def tensors(self) -> tuple[TensorHeader, ...]:
