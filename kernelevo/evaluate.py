@@ -1,4 +1,4 @@
-"""One candidate in, everything that can be learned about it out: build -> verify -> measure.
+"""One candidate in, everything that can be learned about it out. The stages in between are in cascade.py.
 
     evaluate(load_task("rmsnorm"), Path("kernel.cu"))     -> Evaluation
     evaluate_file("rmsnorm", Path("kernel.cu"))           -> Evaluation, from a task's name, as fast as can be
@@ -7,42 +7,24 @@ Nothing here loads candidate code: that happens in the device's sandboxed worker
 device's fork server warms up and torch is imported while compilers run, and expected outputs are computed meanwhile.
 A candidate that fails at any stage is an Evaluation, not an exception.
 
-Not covered: duplicates, archiving, promotion of a new best.
+Not covered: archiving.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import secrets
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
+from kernelevo.cascade import Known, Progress, judge, screen, share
 from kernelevo.config import Settings, read_settings
 from kernelevo.devices import Device
 from kernelevo.errors import UsageError
-from kernelevo.records import (
-    Build,
-    Candidate,
-    Case,
-    CaseVerdict,
-    Evaluation,
-    Outcome,
-    Purpose,
-    Stage,
-    StageOutcome,
-    Task,
-    Timing,
-    Verdict,
-)
+from kernelevo.records import Build, Candidate, Case, Evaluation, Task
 from kernelevo.toolchain import Toolchain, find_toolchain
-
-Progress = Callable[[str, str], None]  # stage and what happens in it
-Result = TypeVar("Result")
 
 
 def evaluate(
@@ -53,6 +35,8 @@ def evaluate(
     settings: Settings | None = None,
     toolchain: Toolchain | None = None,
     cases: Sequence[Case] | None = None,
+    known: Known | None = None,
+    champion_ns: float | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Builds, verifies and times one candidate.
@@ -61,7 +45,10 @@ def evaluate(
     device: a name, or an open Device, which stays open.
     cases: to verify on; by default the TEST cases, then HIDDEN ones drawn from the randomness of the operating system,
         then the BENCH cases, which are timed afterwards.
-    progress: called in this thread with the stage ("build", "verify", "measure") and one line of text.
+    known: gives the evaluation of an equal candidate by its source_key or kernel_key, if one passed before.
+    champion_ns: the score to beat, infinite for the first; who does is promoted: verified and timed once more.
+        None: nobody is.
+    progress: called in this thread with the stage (one of records.STAGES) and one line of text.
 
     Raises UsageError for a file that cannot be read or an unknown device, ToolchainError when nothing can be compiled
     here, TaskError when the task's own functions fail, WorkerError when our worker does.
@@ -69,9 +56,21 @@ def evaluate(
     settings = settings or read_settings()
     if isinstance(candidate, Path):
         candidate = Candidate(source=read_kernel_file(candidate), entry=task.entry)
+    screened = screen(candidate, known, progress or _silent)
+    if screened.twin is not None:
+        return share(screened.twin, candidate, source_key=screened.source_key, stages=screened.log.all())
     with load_device(device, settings) as opened, ThreadPoolExecutor(1, thread_name_prefix="build") as compiler:
         built = compiler.submit(_build, candidate, opened, settings, toolchain)
-        return _judge(task, candidate, built, opened, settings, cases, progress or _silent)
+        return judge(
+            task,
+            screened,
+            built,
+            opened,
+            settings=settings,
+            cases=cases,
+            known=known,
+            champion_ns=champion_ns,
+        )
 
 
 def evaluate_file(
@@ -93,13 +92,12 @@ def evaluate_file(
     settings = settings or read_settings()
     entry = entry_of(task, root=settings.tasks)
     candidate = Candidate(source=read_kernel_file(kernel), entry=entry)
+    screened = screen(candidate, None, progress or _silent)
     with load_device(device, settings) as opened, ThreadPoolExecutor(1, thread_name_prefix="build") as compiler:
         built = compiler.submit(_build, candidate, opened, settings, toolchain)
         with _without_collector():
             import torch  # noqa: F401 - a second, spent while the compilers and the fork server are at work
-        return _judge(
-            load_task(task, root=settings.tasks), candidate, built, opened, settings, None, progress or _silent
-        )
+        return judge(load_task(task, root=settings.tasks), screened, built, opened, settings=settings)
 
 
 @contextlib.contextmanager
@@ -139,113 +137,11 @@ def read_kernel_file(path: Path) -> str:
     return text
 
 
-def _judge(
-    task: Task,
-    candidate: Candidate,
-    built: Future[tuple[Build, float]],
-    device: Device,
-    settings: Settings,
-    cases: Sequence[Case] | None,
-    progress: Progress,
-) -> Evaluation:
-    from kernelevo.measure import measure
-    from kernelevo.tasks import hidden_cases
-    from kernelevo.verify import oracle_of, verify
-
-    progress("build", "compiling")
-    entropy = secrets.randbits(62)
-    if cases is None:
-        tests, bench = (tuple(c for c in task.cases if c.purpose is p) for p in (Purpose.TEST, Purpose.BENCH))
-        cases = tests + hidden_cases(task, secrets.randbits(62)) + bench
-    oracle = oracle_of(task)
-    for case in cases:  # while the compilers run; what is not finished then is computed when its turn comes
-        if built.done():
-            break
-        oracle.expected(case)
-    build, seconds = built.result()
-    stages = [
-        Stage(name="build", outcome=StageOutcome.PASSED if build.succeeded else StageOutcome.FAILED, seconds=seconds)
-    ]
-    verdict: Verdict | None = None
-    timing: Timing | None = None
-    timing_reason: str | None = None
-    timeout_seconds, memory_bytes = settings.timeout_seconds, settings.memory_bytes
-    if build.succeeded:
-        number = 0
-
-        def judged(case: CaseVerdict) -> None:
-            nonlocal number
-            number += 1
-            progress("verify", f"{number} of {len(cases)}: {case.case.name}: {case.outcome.value}")
-
-        progress("verify", f"{len(cases)} cases")
-        found, seconds = _timed(
-            lambda: verify(
-                task,
-                build,
-                device,
-                cases=cases,
-                entropy=entropy,
-                timeout_seconds=timeout_seconds,
-                memory_bytes=memory_bytes,
-                progress=judged,
-            )
-        )
-        verdict = found
-        stages.append(
-            Stage(
-                name="correctness",
-                outcome=StageOutcome.PASSED if found.outcome is Outcome.PASSED else StageOutcome.FAILED,
-                seconds=seconds,
-            )
-        )
-        if found.outcome is Outcome.PASSED:
-            progress("measure", "bench cases")
-            result, seconds = _timed(
-                lambda: measure(
-                    task,
-                    build,
-                    device,
-                    timeout_seconds=timeout_seconds,
-                    memory_bytes=memory_bytes,
-                    output_bytes=lambda case: sum(o.nbytes for o in oracle.expected(case).reference),
-                )
-            )
-            stages.append(
-                Stage(
-                    name="measure",
-                    outcome=StageOutcome.FAILED if isinstance(result, str) else StageOutcome.PASSED,
-                    seconds=seconds,
-                )
-            )
-            timing, timing_reason = (None, result) if isinstance(result, str) else (result, None)
-    return Evaluation(
-        candidate=candidate.id,
-        task=task.name,
-        device=device.name,
-        build=build,
-        verdict=verdict,
-        timing=timing,
-        timing_reason=timing_reason,
-        stages=tuple(stages),
-    )
-
-
-def _build(
-    candidate: Candidate, device: Device, settings: Settings, toolchain: Toolchain | None
-) -> tuple[Build, float]:
+def _build(candidate: Candidate, device: Device, settings: Settings, toolchain: Toolchain | None) -> Build:
     from kernelevo.build import build
 
-    started = time.monotonic()
     toolchain = toolchain or find_toolchain(settings.host_compiler)
-    result = build(candidate, target=device.target, toolchain=toolchain, cache=settings.cache)
-    return result, time.monotonic() - started
-
-
-def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
-    started = time.monotonic()
-    result = work()
-    return result, time.monotonic() - started
+    return build(candidate, target=device.target, toolchain=toolchain, cache=settings.cache)
 
 
 @contextlib.contextmanager

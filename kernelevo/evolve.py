@@ -14,6 +14,7 @@ Not covered: budgets in money or time, and evaluation of one generation while th
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -179,7 +180,10 @@ def evolve_generation(
 
     When something fails that is not a candidate's fault, what has not begun is given up, what is done is told first.
     """
-    known = {s.candidate for s in archive.scored(run.id)}
+    scored = archive.scored(run.id)
+    known = {s.candidate for s in scored}
+    best = ranked(scored)
+    champion_ns = (best[0].score_ns if best else None) or math.inf
     stages: SimpleQueue[Event] = SimpleQueue()
     pool = ThreadPoolExecutor(settings.parallel, thread_name_prefix="evaluate")
     waiting: dict[Future[Evaluation], tuple[Job, Candidate]] = {}
@@ -194,10 +198,10 @@ def evolve_generation(
             watch(Event(step=Step.PROPOSED, job=job, candidate=candidate))
             known.add(candidate.id)
             earlier = archive.known(candidate.id, task, device.name)
-            if earlier is not None and holds(earlier, device):
+            if earlier is not None and holds(earlier, device, champion_ns):
                 tell(archive, job, candidate, earlier, watch)
                 continue
-            future = pool.submit(evaluate_job, task, job, candidate, device, settings, stages)
+            future = pool.submit(evaluate_job, task, job, candidate, archive, device, settings, champion_ns, stages)
             waiting[future] = (job, candidate)
         while waiting:
             done, _ = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
@@ -214,22 +218,45 @@ def evolve_generation(
 
 
 def evaluate_job(
-    task: Task, job: Job, candidate: Candidate, device: Device, settings: Settings, stages: SimpleQueue[Event]
+    task: Task,
+    job: Job,
+    candidate: Candidate,
+    archive: Archive,
+    device: Device,
+    settings: Settings,
+    champion_ns: float,
+    stages: SimpleQueue[Event],
 ) -> Evaluation:
     """`evaluate` in a thread of its own; the stages it reaches go into the queue."""
 
     def reached(stage: str, text: str) -> None:
-        stages.put(Event(step=Step.STAGE, job=job, candidate=candidate, text=f"{stage}: {text}"))
+        stages.put(Event(step=Step.STAGE, job=job, candidate=candidate, text=f"{stage}: {text}" if text else stage))
 
-    return evaluate(task, candidate, device=device, settings=settings, progress=reached)
+    def known(key: str) -> Evaluation | None:
+        earlier = archive.known_kernel(key, task, device.name)
+        return earlier if earlier and holds(earlier, device, champion_ns) else None
+
+    return evaluate(
+        task,
+        candidate,
+        device=device,
+        settings=settings,
+        known=known,
+        champion_ns=champion_ns,
+        progress=reached,
+    )
 
 
-def holds(earlier: Evaluation, device: Device) -> bool:
+def holds(earlier: Evaluation, device: Device, champion_ns: float) -> bool:
     """Whether an evaluation of the archive still says what a new one would: it passed, and its time is of this method.
 
-    A failure is looked at again: what was unsupported, or wrong by a fault of ours, may not be so any more.
+    A failure is looked at again: what was unsupported, or wrong by a fault of ours, may not be so any more. And so is
+    what would become the best of the run without having been promoted.
     """
-    return earlier.timing is not None and earlier.timing.method == device.timing_method
+    timing = earlier.timing
+    if timing is None or timing.method != device.timing_method:
+        return False
+    return earlier.promoted or timing.score_ns >= champion_ns
 
 
 def tell(

@@ -14,7 +14,7 @@ VOCABULARY = {"records", "errors"}
 PROTOCOLS = {"devices", "models"}  # their __init__ only
 STAGES = {"tasks", "toolchain", "build", "verify", "measure", "selection", "prompt", "propose", "archive"}
 IMPLEMENTATIONS = {"devices", "models", "worker"}
-JOINTS = {"evaluate", "evolve", "selftest", "__init__"}
+JOINTS = {"cascade", "evaluate", "evolve", "selftest", "__init__"}
 
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:

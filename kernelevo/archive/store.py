@@ -534,7 +534,7 @@ KNOWN = (
 )
 
 
-def known_by(column: InstrumentedAttribute[str | None]) -> Select[tuple[int]]:
+def known_by(column: InstrumentedAttribute[str | None]) -> Select[int]:
     """The newest evaluation that passed and has a key in `column`. Its own, not one that was shared."""
     return (
         select(func.max(t.Evaluations.id))

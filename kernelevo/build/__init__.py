@@ -26,6 +26,7 @@ from kernelevo.build import diagnostics as words
 from kernelevo.build import passes, processes, standard
 from kernelevo.build.declarations import declarations
 from kernelevo.build.diagnostics import SOURCE_NAME
+from kernelevo.build.evidence import forbidden
 from kernelevo.build.passes import Step
 from kernelevo.build.read import read
 from kernelevo.build.resources import read_resources
@@ -63,7 +64,7 @@ def build(
     started = time.perf_counter()
     if not re.fullmatch(r"sm_\d{2,3}[af]?", target):
         raise ToolchainError(f"unknown target {target!r}", next_step='name a GPU architecture such as "sm_90"')
-    errors = read(candidate)
+    errors = read(candidate) or forbidden(candidate.source)
     if errors:
         result = _blank(target, toolchain, diagnostics=errors)
     else:

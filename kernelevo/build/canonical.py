@@ -52,7 +52,7 @@ def canonical_source(source: str, ptx: str) -> str | None:
     return "\n".join([canonical_ptx(ptx), *names, " ".join(written)])
 
 
-def source_key(source: str, ptx: str) -> str | None:
+def kernel_key(source: str, ptx: str) -> str | None:
     """A short hash of `canonical_source`, tagged "k"; None where that is None."""
     text = canonical_source(source, ptx)
     return None if text is None else digest(text, tag="k")

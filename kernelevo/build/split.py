@@ -164,6 +164,16 @@ def tokens(data: bytes) -> Iterator[Token]:
             yield Token(match.start(), match.end(), match.group())
 
 
+def code_text(source: str) -> str:
+    """A source whose comments are spaces; lines keep their numbers, strings stay."""
+    data = source.encode(errors="replace")
+    blanked = bytearray(data)
+    for match in _TOKEN.finditer(data):
+        if match.lastgroup == "comment":
+            blanked[match.start() : match.end()] = re.sub(rb"[^\n]", b" ", match.group())
+    return blanked.decode()
+
+
 # --- reading --------------------------------------------------------------------------------------------------------
 
 

@@ -27,6 +27,16 @@ def exported_kernels(module: Path, kernels: frozenset[str]) -> frozenset[str]:
 
 def exported_functions(module: Path) -> Iterator[str]:
     """Mangled names of the functions that a shared object defines and exports."""
+    return (name for name, kind, defined in _dynamic_symbols(module) if defined and kind == _FUNCTION)
+
+
+def imported_symbols(module: Path) -> frozenset[str]:
+    """Names that a shared object leaves for others to define."""
+    return frozenset(name for name, _, defined in _dynamic_symbols(module) if name and not defined)
+
+
+def _dynamic_symbols(module: Path) -> Iterator[tuple[str, int, bool]]:
+    """(name, kind, whether it is defined here) of each symbol that takes part in dynamic linking."""
     data = module.read_bytes()
     if data[:6] != b"\x7fELF\x02\x01":
         raise ValueError(f"{module} is not a 64-bit little-endian ELF file")
@@ -39,9 +49,8 @@ def exported_functions(module: Path) -> Iterator[str]:
         strings = sections[link][4]
         for position in range(offset, offset + length, entry_size):
             name, info, _, section, _, _ = struct.unpack_from("<IBBHQQ", data, position)
-            if section and info & 0xF == _FUNCTION:
-                start = strings + name
-                yield data[start : data.index(b"\0", start)].decode()
+            start = strings + name
+            yield data[start : data.index(b"\0", start)].decode(), info & 0xF, bool(section)
 
 
 def own_name(mangled: str) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from kernelevo.records import Candidate, Evaluation, Outcome, Timing, TimingKind
+from kernelevo.records import Candidate, Evaluation, Finding, Outcome, Timing, TimingKind
 
 if TYPE_CHECKING:
     from kernelevo.archive import Ancestry
@@ -61,12 +61,14 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     """What `evaluate` prints, line by line."""
     lines = [f"{evaluation.candidate}  {evaluation.task} on {evaluation.device}: {evaluation.status}"]
     build = evaluation.build
+    if evaluation.shared_from:
+        lines.append(f"  the evaluation of {evaluation.shared_from}, which is the same kernel")
     if not build.succeeded:
         lines += [
             f"  {d.severity} at line {d.line}: {d.text}" if d.line else f"  {d.severity}: {d.text}"
             for d in build.diagnostics[:10]
         ]
-        return lines
+        return [*lines, *stage_lines(evaluation)]
     verdict = evaluation.verdict
     if verdict is not None:
         passed = sum(case.outcome is Outcome.PASSED for case in verdict.cases)
@@ -77,8 +79,7 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
             lines.append(f"  {verdict.reason}")
         for case in verdict.cases:
             for finding in case.findings:
-                place = f" (line {finding.line})" if finding.line else ""
-                lines.append(f"  {finding.kind}{place}: {finding.text}")
+                lines.append(f"  {finding.kind}{place_of(finding)}: {finding.text}")
     if evaluation.timing is not None:
         timing = evaluation.timing
         lines.append(f"  {duration(timing.score_ns)} {kind_of_time(timing)} ({timing.method})")
@@ -92,8 +93,24 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     registers = max((r.registers for r in build.resources), default=None)
     if registers is not None:
         lines.append(f"  {registers} registers per thread, built by {build.compiler}")
-    lines.append("  " + ", ".join(f"{s.name} {s.seconds:.2f} s" for s in evaluation.stages))
-    return lines
+    return [*lines, *stage_lines(evaluation)]
+
+
+def stage_lines(evaluation: Evaluation) -> list[str]:
+    """One line per stage that was reached: how it ended, how long it took, what it found."""
+    return [f"  {s.name:<11} {s.outcome.value:<7} {s.seconds:7.3f} s  {s.text}".rstrip() for s in evaluation.stages]
+
+
+def place_of(finding: Finding) -> str:
+    """Where in the source, and by which thread, as far as it is known: " (line 31, block 2,0,0, thread 33,0,0)"."""
+    parts = [f"line {finding.line}"] if finding.line else []
+    parts += [f"{name} {x},{y},{z}" for name, (x, y, z) in named(finding)]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def named(finding: Finding) -> list[tuple[str, tuple[int, int, int]]]:
+    pairs = (("block", finding.block), ("thread", finding.thread))
+    return [(name, index) for name, index in pairs if index is not None]
 
 
 def lineage_tree(ancestry: Ancestry) -> Tree:

@@ -39,6 +39,7 @@ class EmulatorDevice:
 
     name = "emulator"
     timing_kind = TimingKind.PREDICTED
+    checks = True
 
     def __init__(self, *, gpu: str = "h100_sxm", threads: int | None = None) -> None:
         """gpu: whose time is predicted and which target is compiled for, a key of emulator/gpus.toml.

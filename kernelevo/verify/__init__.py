@@ -1,5 +1,6 @@
 """Verification: does a build compute its task? Takes a build, a device and cases; gives a Verdict, with reasons.
 
+    smoke(task, build, device, ...)                       # the smallest cases, with every checker on (smoke.py)
     verify(task, build, device, cases=..., entropy=...)   # the verdict: integrity, shapes, values    (verdict.py)
     oracle_of(task)                                       # expected outputs, kept between candidates (oracle.py)
     check_task(task)                                      # can this task tell wrong from right?      (teeth.py)
@@ -8,7 +9,8 @@ The rule for values, with its reasons, is in rule.py. Times are for measure/; no
 """
 
 from kernelevo.verify.oracle import Oracle, oracle_of
+from kernelevo.verify.smoke import smoke
 from kernelevo.verify.teeth import check_task
 from kernelevo.verify.verdict import verify
 
-__all__ = ["Oracle", "check_task", "oracle_of", "verify"]
+__all__ = ["Oracle", "check_task", "oracle_of", "smoke", "verify"]
