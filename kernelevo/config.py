@@ -10,6 +10,7 @@ This is the only module that reads the environment. Settings are read once and p
 | host_compiler | KERNELEVO_HOST_COMPILER | compiler of candidates' host code: clang++ or g++ |
 | timeout_seconds | KERNELEVO_TIMEOUT_SECONDS | longest call of a candidate on one case |
 | memory_gib | KERNELEVO_MEMORY_GIB | memory limit of a worker |
+| sandbox | KERNELEVO_SANDBOX | required: run nothing where a protection is missing; best-effort: with what there is |
 | parallel | KERNELEVO_PARALLEL | candidates evaluated at the same time |
 """
 
@@ -19,6 +20,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -45,6 +47,7 @@ class Settings(BaseModel):
     host_compiler: str | None = None
     timeout_seconds: float = Field(default=20.0, gt=0)
     memory_gib: float = Field(default=8.0, gt=0)
+    sandbox: Literal["required", "best-effort"] = "best-effort"
     parallel: int = Field(default_factory=lambda: os.cpu_count() or 1, gt=0)
 
     @field_validator("archive", "cache", "tasks")

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from kernelevo.devices import forkserver
 from kernelevo.devices.arguments import arranged
+from kernelevo.devices.confinement import Needs
 from kernelevo.devices.wire import (
     MAX_FINDINGS,
     MAX_LAUNCHES,
@@ -141,7 +142,8 @@ def main(arguments: Sequence[str]) -> None:
 
     control = socket.socket(fileno=int(descriptor))
     control.set_inheritable(False)
-    forkserver.serve(control, warm=warm, work=lambda channel, load: work(channel, load, backend))
+    needs = getattr(backend, "needs", Needs())  # paths, devices and system calls beyond what every worker has
+    forkserver.serve(control, warm=warm, work=lambda channel, load: work(channel, load, backend), needs=needs)
 
 
 def work(channel: socket.socket, load: Load, backend: Backend) -> None:

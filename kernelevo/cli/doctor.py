@@ -10,7 +10,8 @@ from rich.text import Text
 
 from kernelevo.cli.bench import machine
 from kernelevo.cli.show import console, rows
-from kernelevo.config import read_settings, secrets_present
+from kernelevo.config import Settings, read_settings, secrets_present
+from kernelevo.devices.isolation import Protection
 from kernelevo.errors import KernelevoError
 
 
@@ -24,7 +25,7 @@ def doctor() -> None:
     Exit code: 0 when kernels can be built and run on the emulator, 1 otherwise.
     """
     settings = read_settings()
-    lines = [*toolchain_lines(), *emulator_lines(), gpu_line(), *key_lines()]
+    lines = [*toolchain_lines(), *emulator_lines(settings), gpu_line(), *key_lines()]
     console.print(f"{machine()}\ncache {settings.cache}\narchive {settings.archive}\n")
     marks = {True: Text("ok", style="green"), None: Text("-", style="yellow"), False: Text("missing", style="red")}
     console.print(
@@ -47,8 +48,8 @@ def toolchain_lines() -> list[Line]:
     ]
 
 
-def emulator_lines() -> list[Line]:
-    """LLVM and the vector width that emulated warps run at; whether the emulator starts, and how workers are held."""
+def emulator_lines(settings: Settings) -> list[Line]:
+    """LLVM and the vector width that emulated warps run at; whether the emulator starts, and its sandbox."""
     import llvmlite.binding as llvm
 
     from kernelevo.devices.emulator import EmulatorDevice
@@ -69,11 +70,21 @@ def emulator_lines() -> list[Line]:
     return [
         *lines,
         (True, "emulator", "starts; candidates run on this machine's CPU"),
-        (
-            True,
-            "sandbox",
-            f"{isolation}, resource limits, no privileges, scrubbed environment; no Landlock or seccomp yet",
-        ),
+        *sandbox_lines(isolation, required=settings.sandbox == "required"),
+    ]
+
+
+def sandbox_lines(isolation: tuple[Protection, ...], *, required: bool) -> list[Line]:
+    """One line per protection. One that is missing is optional unless the settings require all."""
+    return [
+        (True, f"sandbox: {protection.name}", protection.how)
+        if protection.holds
+        else (
+            False if required else None,
+            f"sandbox: {protection.name}",
+            f"does not hold: {protection.why_not}. Until then: {protection.how}",
+        )
+        for protection in isolation
     ]
 
 

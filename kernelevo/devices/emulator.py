@@ -18,6 +18,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from kernelevo.devices import Call, Launch, LaunchTime
+from kernelevo.devices.confinement import Needs
+from kernelevo.devices.isolation import Protection, Sandbox
 from kernelevo.devices.session import ForkServer, WorkerSession
 from kernelevo.devices.wire import MAX_LAUNCHES, FindingMessage, LaunchMessage, Load
 from kernelevo.errors import UsageError
@@ -41,12 +43,15 @@ class EmulatorDevice:
     timing_kind = TimingKind.PREDICTED
     checks = True
 
-    def __init__(self, *, gpu: str = "h100_sxm", threads: int | None = None) -> None:
+    def __init__(self, *, gpu: str = "h100_sxm", threads: int | None = None, sandbox: Sandbox = "best-effort") -> None:
         """gpu: whose time is predicted and which target is compiled for, a key of emulator/gpus.toml.
         threads: of each worker for the blocks of a grid; None is all cores.
+        sandbox: "required": `open` raises UsageError where a protection is missing.
         """
         # First of all: the server imports torch meanwhile.
-        self._server = ForkServer(BACKEND, {"threads": threads or 0}) if self.unavailable() is None else None
+        self._server = (
+            ForkServer(BACKEND, {"threads": threads or 0}, sandbox=sandbox) if self.unavailable() is None else None
+        )
         from kernelevo.emulator import predict
 
         self._gpu = predict.load_gpu(gpu)
@@ -55,8 +60,8 @@ class EmulatorDevice:
         self.timing_method = f"prediction {predict.VERSION}"
 
     @property
-    def isolation(self) -> str:
-        """What holds a worker's processes together here, in words. Waits for the fork server."""
+    def isolation(self) -> tuple[Protection, ...]:
+        """What keeps a candidate in here, and what does not hold. Waits for the fork server."""
         return self._running().wait().isolation
 
     def unavailable(self) -> str | None:
@@ -153,6 +158,7 @@ class EmulatorBackend:
     """The worker's half: see kernelevo.worker.Backend."""
 
     device_type = "cuda"
+    needs = Needs(threads=("emulated-gpu",))  # see csrc/emulator/workers.cpp
 
     def __init__(self, *, threads: int) -> None:
         """threads: that run the blocks of a grid; 0 is all cores."""

@@ -5,7 +5,8 @@
 Takes Start and End messages on the control socket, gives one Ready message. A keeper watches one worker: when the
 worker ends, stops itself or exceeds a limit, or when the parent closes the lifeline (or dies), the keeper kills
 everything that the worker started, says on the status pipe how it ended, and removes the scratch folder. So the
-parent needs no process ids, and the end of the status pipe means that nothing is left.
+parent needs no process ids, and the end of the status pipe means that nothing is left. A byte on the lifeline asks the
+keeper what runs now besides the worker; it answers on the status pipe, and the worker has no hand in it.
 
 What the worker does is the `work` that `serve` is given; this module knows neither torch nor any device.
 """
@@ -15,17 +16,20 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import secrets
 import select
-import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kernelevo.devices import confinement
-from kernelevo.devices.wire import UNANSWERED, End, Ending, FrameError, Load, Ready, Start, parse
+from kernelevo.devices import confinement, isolation
+from kernelevo.devices.confinement import Means, Needs, Room
+from kernelevo.devices.isolation import Protection
+from kernelevo.devices.wire import UNANSWERED, End, Ending, FrameError, Load, Ready, Running, Start, parse
 
 MAX_TASKS = 64 + 4 * (os.cpu_count() or 1)  # processes and threads of one worker, all together
 MAX_MESSAGE_BYTES = 1 << 16
@@ -40,26 +44,31 @@ Work = Callable[[socket.socket, Load], None]
 class _Server:
     control: socket.socket
     work: Work
+    needs: Needs
+    means: Means
     keepers: dict[int, int] = field(default_factory=dict)  # process id -> worker number
-    namespaces: bool = True
 
 
-def serve(control: socket.socket, *, warm: Callable[[], None], work: Work) -> None:
+def serve(control: socket.socket, *, warm: Callable[[], None], work: Work, needs: Needs) -> None:
     """Serves until the control socket closes, then ends every worker and returns.
 
     warm: loads what all workers need; may raise, and must leave no thread behind.
     work: what a worker does with its channel and what it is to load; the process exits when it returns.
+    needs: what confinement has to leave to workers of this kind.
     """
-    server = _Server(control=control, work=work)
     confinement.adopt_orphans()
+    protections: tuple[Protection, ...] = ()
     error = _try(warm) or _threads_left()
     if error is None:
-        server.namespaces = _namespaces_allowed()
-    isolation = "PID namespace" if server.namespaces else "process group and subreaper"
+        try:
+            means, protections = isolation.find(needs)
+        except Exception as problem:
+            error = _in_words(problem)
     with contextlib.suppress(OSError):
-        control.send(Ready(isolation=isolation, error=error).model_dump_json().encode())
+        control.send(Ready(isolation=protections, error=error).model_dump_json().encode())
     if error is not None:
         return
+    server = _Server(control=control, work=work, needs=needs, means=means)
     sys.dont_write_bytecode = True  # from here on, only candidates would
     gc.freeze()  # the collector would otherwise touch, and so copy, every inherited page
     gc.enable()
@@ -92,22 +101,18 @@ def _serve_one(server: _Server) -> bool:
 
 def _start(server: _Server, start: Start, channel: int, output: int, status: int, lifeline: int) -> None:
     """Forks a keeper, which forks the worker."""
-    keeper = confinement.fork_into_namespace() if server.namespaces else None
-    in_namespace = keeper is not None
-    if keeper is None:
-        keeper = os.fork()
+    namespaces = server.means.namespaces
+    keeper = confinement.fork_into(namespaces) if namespaces else os.fork()
     if keeper == 0:
         try:
-            _close_all_but(channel, output, status, lifeline)
-            _keep(server.work, start, channel, output, status, lifeline, in_namespace=in_namespace)
+            confinement.keep_only(channel, output, status, lifeline)
+            _keep(server, start, channel, output, status, lifeline)
         finally:
             os._exit(0)
     server.keepers[keeper] = start.worker
 
 
-def _keep(
-    work: Work, start: Start, channel: int, output: int, status: int, lifeline: int, *, in_namespace: bool
-) -> None:
+def _keep(server: _Server, start: Start, channel: int, output: int, status: int, lifeline: int) -> None:
     """The keeper's life. Never returns to the server's code: its caller exits."""
     os.setsid()  # no signal meant for the parent's terminal or group arrives here
     confinement.adopt_orphans()
@@ -116,8 +121,8 @@ def _keep(
         try:
             for descriptor in (status, lifeline):
                 os.close(descriptor)
-            _become_worker(start, output)
-            work(socket.socket(fileno=channel), start.load)
+            _become_worker(server, start, output)
+            server.work(socket.socket(fileno=channel), start.load)
         except BaseException as error:
             with contextlib.suppress(BaseException):
                 sys.stderr.write(f"{type(error).__name__}: {error}\n")
@@ -126,15 +131,36 @@ def _keep(
             os._exit(UNANSWERED)  # after an answer nobody asks for the status
     os.close(channel)
     os.close(output)
-    ending = _watch(worker, lifeline, start.load.memory_bytes)
-    _end_descendants(in_namespace=in_namespace)
+    ending = _watch(worker, (lifeline, status), start.load.memory_bytes, server.needs.threads)
+    _end_descendants(in_namespace=bool(server.means.namespaces))
     with contextlib.suppress(OSError):
         os.write(status, ending.model_dump_json().encode())
     os.close(status)
-    shutil.rmtree(start.scratch, ignore_errors=True)
+    remove(start.scratch)
 
 
-def _become_worker(start: Start, output: int) -> None:
+def remove(folder: str) -> None:
+    """Removes a folder that a candidate may have filled, however deep; what cannot be removed stays."""
+    number = 0
+    pending = [folder]
+    with contextlib.suppress(OSError):
+        while pending:
+            below = pending.pop()
+            for entry in list(os.scandir(below)):
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.path)
+                elif below == folder:
+                    pending.append(entry.path)
+                else:  # up, so that no path becomes too long for the kernel
+                    number += 1
+                    os.rename(entry.path, f"{folder}/{number}-{secrets.token_hex(8)}")
+                    pending.append(folder)
+            if below != folder:
+                os.rmdir(below)
+        os.rmdir(folder)
+
+
+def _become_worker(server: _Server, start: Start, output: int) -> None:
     os.setsid()
     os.chdir(start.scratch)
     nowhere = os.open(os.devnull, os.O_RDONLY)
@@ -144,13 +170,22 @@ def _become_worker(start: Start, output: int) -> None:
     os.close(nowhere)
     os.close(output)
     os.environ.update(HOME=start.scratch, TMPDIR=start.scratch)
+    tempfile.tempdir = None  # what it found in the server is not ours
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
-    confinement.confine(memory_bytes=start.load.address_space_bytes or start.load.memory_bytes)
+    load = start.load
+    room = Room(
+        scratch=start.scratch,
+        object_cache=load.object_cache,
+        read=tuple(path for path in (load.artifact, load.ptx) if path is not None),
+        address_space_bytes=load.address_space_bytes or load.memory_bytes,
+    )
+    confinement.confine(server.means, server.needs, room)
 
 
-def _watch(worker: int, lifeline: int, memory_bytes: int) -> Ending:
-    """Waits until the worker ends, stops, exceeds a limit, or is no longer wanted."""
+def _watch(worker: int, pipes: tuple[int, int], memory_bytes: int, own_threads: tuple[str, ...]) -> Ending:
+    """Waits until the worker ends, stops, exceeds a limit, or is no longer wanted; answers questions meanwhile."""
+    lifeline, status = pipes
     descriptor = os.pidfd_open(worker)
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
@@ -160,23 +195,37 @@ def _watch(worker: int, lifeline: int, memory_bytes: int) -> Ending:
     worker_in_proc = next(iter(confinement.descendants(me)), worker)  # /proc may number it otherwise than we do
     looks = 0
     while True:
-        if any(ready == lifeline for ready, _ in poll.poll(_LOOK_SECONDS * 1000)):
+        asked = any(ready == lifeline for ready, _ in poll.poll(_LOOK_SECONDS * 1000))
+        if asked and not os.read(lifeline, 64):
             return Ending(kind="asked", value=0)
         while True:
-            ended, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+            ended, how = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             if ended == 0:
                 break
             if ended == worker:
-                return _ending(status)
+                return _ending(how)
+        if asked:
+            os.write(status, _running(me, worker_in_proc, own_threads).model_dump_json().encode() + b"\n")
         looks += 1
         # A worker that forks is watched closely: in the time between two counts a fork bomb makes thousands.
-        if looks % _COUNT_EVERY == 0 or confinement.has_children(worker_in_proc):
+        if looks % _COUNT_EVERY == 0 or confinement.children(worker_in_proc):
             used = [confinement.usage(pid) for pid in confinement.descendants(me)]
             if (tasks := sum(threads for _, threads in used)) > MAX_TASKS:
                 return Ending(kind="processes", value=tasks)
             # What a child shares with us was allocated before any candidate came.
             if (memory := sum(max(0, private - baseline) for private, _ in used)) > memory_bytes:
                 return Ending(kind="memory", value=memory)
+
+
+def _running(me: int, worker: int, own_threads: tuple[str, ...]) -> Running:
+    """What runs below this process. A daemon's parent has ended, so it is a child of ours, the subreaper's."""
+    own, workers = confinement.children(me), confinement.children(worker)
+    below = confinement.descendants(me) if own is None or workers is None else [*own, *workers]
+    names = confinement.thread_names(worker)
+    return Running(
+        processes=len([pid for pid in below if pid != worker]),
+        threads=len([name for name in names if name not in own_threads]),
+    )
 
 
 def _ending(status: int) -> Ending:
@@ -219,7 +268,7 @@ def _reap(server: _Server) -> None:
             server.keepers.pop(pid, None)
     except ChildProcessError:
         return
-    if not server.namespaces:
+    if not server.means.namespaces:
         me = os.getpid()
         with contextlib.suppress(OSError):
             with open(f"/proc/self/task/{me}/children") as file:
@@ -240,32 +289,18 @@ def _end_all(server: _Server) -> None:
     _end_descendants(in_namespace=False)
 
 
-def _namespaces_allowed() -> bool:
-    child = confinement.fork_into_namespace()
-    if child == 0:
-        os._exit(0)
-    if child is None:
-        return False
-    os.waitpid(child, 0)
-    return True
-
-
 def _try(warm: Callable[[], None]) -> str | None:
     try:
         warm()
     except Exception as error:
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000]
+        return _in_words(error)
     return None
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:1000]
 
 
 def _threads_left() -> str | None:
     count = len(os.listdir("/proc/self/task"))
     return None if count == 1 else f"warming up left {count - 1} threads, and a fork would lose them"
-
-
-def _close_all_but(*keep: int) -> None:
-    open_now = [int(name) for name in os.listdir("/proc/self/fd")]
-    for descriptor in open_now:
-        if descriptor > 2 and descriptor not in keep:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)

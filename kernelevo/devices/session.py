@@ -22,10 +22,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from kernelevo.devices import Call, Launch
+from kernelevo.devices.isolation import Protection, Sandbox, missing
 from kernelevo.devices.wire import (
     UNANSWERED,
     CallReply,
@@ -37,6 +38,7 @@ from kernelevo.devices.wire import (
     Hello,
     Load,
     Ready,
+    Running,
     Start,
     TensorHeader,
     TimingRequest,
@@ -45,7 +47,7 @@ from kernelevo.devices.wire import (
     parse,
     tensors_from,
 )
-from kernelevo.errors import WorkerError
+from kernelevo.errors import UsageError, WorkerError
 from kernelevo.records import Finding, Outcome
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ if TYPE_CHECKING:
 
 OUTPUT_BYTES = 16 << 10  # kept of each end of what a candidate prints
 START_SECONDS = 120.0  # for the fork server to import torch on a loaded machine
+PROCESSES_LEFT = "processes left running"  # kind of finding
+THREADS_LEFT = "threads left running"
+_ANSWER_SECONDS = 10.0  # for a keeper to count; it takes less than a millisecond
 _GONE_SECONDS = 1.0  # for a keeper to end everything when asked, before it is killed
 # The only variables of the parent's environment that a worker inherits.
 ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "SYSTEMROOT")
@@ -63,9 +68,14 @@ ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "P
 class ForkServer:
     """The warm process that forks workers; started by the constructor, in the background. Safe to share by threads."""
 
-    def __init__(self, backend: str, settings: Mapping[str, object] | None = None) -> None:
-        """backend: the worker's half of the device, "module:Class". settings: its keyword arguments, for JSON."""
+    def __init__(
+        self, backend: str, settings: Mapping[str, object] | None = None, *, sandbox: Sandbox = "best-effort"
+    ) -> None:
+        """backend: the worker's half of the device, "module:Class". settings: its keyword arguments, for JSON.
+        sandbox: "required" starts no worker where a protection is missing (isolation.py).
+        """
         self._backend = backend
+        self._sandbox = sandbox
         self._settings = json.dumps(dict(settings or {}))
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
@@ -77,7 +87,16 @@ class ForkServer:
         return self._process.pid
 
     def start(self, load: Load) -> _Worker:
-        """Asks for a worker and returns at once; raises WorkerError when there is no server to ask."""
+        """Asks for a worker and returns at once; raises WorkerError when there is no server to ask.
+
+        Where the sandbox is required, it waits until the server is warm, and raises UsageError when a protection is
+        missing.
+        """
+        if self._sandbox == "required":
+            _require(self.wait().isolation)
+        if load.object_cache:
+            with contextlib.suppress(OSError):  # a cache that cannot be had costs time, nothing else
+                os.makedirs(load.object_cache, exist_ok=True)
         try:
             scratch = tempfile.mkdtemp(prefix="kernelevo-")
         except OSError as error:
@@ -238,9 +257,14 @@ class WorkerSession:
             if reason is not None and outcome is Outcome.CRASHED and (last := _last_line(printed)):
                 reason = f"{reason}; it printed: {last}"
             return _failed(outcome, reason, len(inputs), printed, seconds)
-        if reply.outcome != "passed":
+        left, reason = _left_running(worker)
+        if reason is not None:
+            self.close()
+            return _failed(Outcome.CRASHED, reason, len(inputs), worker.output.text(), seconds)
+        if reply.outcome != "passed" or any(finding.kind == PROCESSES_LEFT for finding in left):
             self.close()  # what failed may have left memory, locks or errors behind
-        return _call(reply, reader.payload, worker.output.text(), seconds, self._load.memory_bytes)
+        call = _call(reply, reader.payload, worker.output.text(), seconds, self._load.memory_bytes)
+        return replace(call, findings=(*call.findings, *left))
 
     def close(self) -> None:
         if self._worker is not None:
@@ -333,7 +357,9 @@ class _Worker:
         self._status = status
         self._lifeline: int | None = lifeline
         self._ending: Ending | None = None
+        self._running: Running | None = None
         self._gone = False  # the status pipe has ended: no process is left
+        self.threads = 1  # that ran in it after the last call
         self.output = _BoundedOutput()
         self.greeted = False
         channel.setblocking(False)
@@ -371,6 +397,17 @@ class _Worker:
                     poll.modify(self._channel, select.POLLIN)
         self._drain()
         return reader
+
+    def running(self) -> Running | None:
+        """What its keeper sees of it now; None when both have ended. Raises _DeadlineError when the keeper is mute."""
+        self._running = None
+        if self._lifeline is None or self._gone:
+            return None
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._lifeline, b"?")
+        if not self._wait_until_gone(_ANSWER_SECONDS, or_answer=True):
+            raise _DeadlineError
+        return self._running
 
     def end(self) -> None:
         """Ends the worker and everything it started; returns when nothing is left, or after about two seconds."""
@@ -420,12 +457,14 @@ class _Worker:
         self._wait_until_gone(_GONE_SECONDS, or_ending=True)
         return "closed the channel to its parent" if self._ending is None else _in_words(self._ending)
 
-    def _wait_until_gone(self, seconds: float, *, or_ending: bool = False) -> bool:
+    def _wait_until_gone(self, seconds: float, *, or_ending: bool = False, or_answer: bool = False) -> bool:
         deadline = time.monotonic() + seconds
         poll = select.poll()
         poll.register(self._status, select.POLLIN)
         poll.register(self._output, select.POLLIN)
-        while not self._gone and not (or_ending and self._ending is not None):
+        while not self._gone:
+            if (or_ending and self._ending is not None) or (or_answer and self._running is not None):
+                break
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return False
@@ -442,8 +481,12 @@ class _Worker:
             if not data:
                 self._gone = True
                 return
-            with contextlib.suppress(FrameError):
-                self._ending = parse(Ending, data)
+            for line in data.splitlines():
+                with contextlib.suppress(FrameError):
+                    self._running = parse(Running, line)
+                    continue
+                with contextlib.suppress(FrameError):
+                    self._ending = parse(Ending, line)
 
     def _drain(self) -> None:
         """Takes what was printed so far; at most about 4 MB, in case something prints for ever."""
@@ -459,6 +502,38 @@ class _Worker:
             return False
         self.output.add(data)
         return bool(data)
+
+
+def _require(protections: tuple[Protection, ...]) -> None:
+    """Raises UsageError when one does not hold."""
+    lacking = missing(protections)
+    if lacking:
+        reasons = "; ".join(f"{protection.name}: {protection.why_not}" for protection in lacking)
+        raise UsageError(
+            f"the sandbox is required, and this machine does not give all of it: {reasons}",
+            next_step="`kernelevo doctor` lists each protection; --sandbox best-effort runs with what there is",
+        )
+
+
+def _left_running(worker: _Worker) -> tuple[list[Finding], str | None]:
+    """After a call: what the candidate left running, by its keeper's count, or why that cannot be known."""
+    try:
+        running = worker.running()
+    except _DeadlineError:
+        return [], "stopped the process that watches it"
+    if running is None:
+        return [], None  # it has ended since, and everything with it
+    found = []
+    if running.processes:
+        text = (
+            f"{running.processes} process{'es' * (running.processes > 1)} that it started still ran after it returned"
+        )
+        found.append(Finding(kind=PROCESSES_LEFT, text=text))
+    if (more := running.threads - worker.threads) > 0:
+        text = f"{more} thread{'s' * (more > 1)} more than before still ran after it returned; thread pools count too"
+        found.append(Finding(kind=THREADS_LEFT, text=text))
+    worker.threads = running.threads
+    return found, None
 
 
 def _in_words(ending: Ending) -> str:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, ValidationError, model_validator
 
+from kernelevo.devices.isolation import Protection
+
 if TYPE_CHECKING:
     import torch
 
@@ -104,7 +106,7 @@ class End(_Message):
 class Ready(_Message):
     """The fork server's only message: it is warm, or why it cannot be."""
 
-    isolation: str  # what holds its workers together, in words
+    isolation: tuple[Protection, ...]  # of its workers; empty when it is not warm
     error: Text | None
 
 
@@ -113,6 +115,13 @@ class Ending(_Message):
 
     kind: Literal["exited", "signalled", "stopped", "memory", "processes", "asked"]
     value: int  # exit status, signal number, bytes or processes
+
+
+class Running(_Message):
+    """What the keeper sees of its worker when it is asked."""
+
+    processes: Annotated[int, Field(ge=0)]  # that the worker started and that still run
+    threads: Annotated[int, Field(ge=0)]  # of the worker
 
 
 class Hello(_Message):

@@ -15,6 +15,7 @@ from pathlib import Path
 import pybind11
 import pytest
 
+from kernelevo.devices.isolation import Sandbox, missing
 from kernelevo.devices.session import ForkServer, WorkerSession
 from kernelevo.devices.wire import Load
 
@@ -53,10 +54,13 @@ class Site:
     def session(
         self, artifact: Path, *, entry: str = "forward", timeout_seconds: float = 60.0, memory_bytes: int = 1 << 30
     ) -> WorkerSession:
-        load = Load(
-            artifact=str(artifact), ptx=None, entry=entry, object_cache=str(artifact.parent), memory_bytes=memory_bytes
-        )
+        cache = artifact.parent / "objects"
+        load = Load(artifact=str(artifact), ptx=None, entry=entry, object_cache=str(cache), memory_bytes=memory_bytes)
         return WorkerSession(self.server, load, timeout_seconds=timeout_seconds)
+
+    def missing(self) -> set[str]:
+        """Names of the protections that do not hold here."""
+        return {protection.name for protection in missing(self.server.wait().isolation)}
 
     def processes(self) -> int:
         """Live processes of the server, itself left out; children of a candidate keep its command line."""
@@ -90,11 +94,11 @@ def count_processes(mark: str) -> int:
     return found
 
 
-def start_site(backend: str = "PlainBackend", **settings: object) -> Site:
+def start_site(backend: str = "PlainBackend", sandbox: Sandbox = "best-effort", **settings: object) -> Site:
     mark = f"mark-{uuid.uuid4().hex}"
     os.environ["PYTHONPATH"] = str(HERE)
     try:
-        return Site(ForkServer(f"plain_backend:{backend}", {"mark": mark, **settings}), mark)
+        return Site(ForkServer(f"plain_backend:{backend}", {"mark": mark, **settings}, sandbox=sandbox), mark)
     finally:
         del os.environ["PYTHONPATH"]
 
@@ -107,9 +111,9 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def bare_site() -> Iterator[Site]:
-    """A server that has to do without PID namespaces."""
-    site = start_site(namespaces=False)
-    assert site.server.wait().isolation == "process group and subreaper"
+    """A server that has to do without namespaces, Landlock and seccomp."""
+    site = start_site(without=["namespaces", "landlock", "seccomp"])
+    assert site.missing() == {"processes", "files", "network", "system calls"}
     yield from opened(site)
 
 

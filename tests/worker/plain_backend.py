@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 from collections.abc import Sequence
@@ -11,18 +12,29 @@ from types import ModuleType
 
 import torch
 
-from kernelevo.devices import confinement
+from kernelevo.devices import seccomp, system_calls
 from kernelevo.devices.wire import Load
 from kernelevo.worker import Effects, RefusedError
+
+PR_SET_NO_NEW_PRIVS = 38
+CALLS = {
+    "namespaces": ("clone3", "unshare"),
+    "landlock": ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"),
+    "seccomp": ("seccomp",),
+}
 
 
 class PlainBackend:
     device_type = "cpu"
 
-    def __init__(self, mark: str, namespaces: bool = True) -> None:
-        """mark: shows in the command line of all its processes. namespaces: False acts as a machine without them."""
-        if not namespaces:
-            confinement.fork_into_namespace = lambda: None
+    def __init__(self, mark: str, without: Sequence[str] = ()) -> None:
+        """mark: shows in the command line of all its processes. without: "namespaces", "landlock" or "seccomp", which
+        the kernel then refuses to this server and all its children, as a container would.
+        """
+        calls = [name for thing in without for name in CALLS[thing]]
+        if calls:
+            system_calls.control(PR_SET_NO_NEW_PRIVS, 1)
+            seccomp.install(seccomp.refusing(*calls, error=errno.ENOSYS))
 
     def warm(self) -> None:
         pass
