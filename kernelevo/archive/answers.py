@@ -52,6 +52,16 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageTotal:
+    """One stage over all evaluations of a run."""
+
+    name: str  # one of records.STAGES
+    reached: int  # evaluations
+    failed: int
+    seconds: float  # wall-clock time, added up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Placing:
     """One line of a leaderboard. Places compare only inside one task version, device, target and kind."""
 

@@ -18,18 +18,19 @@ from threading import RLock
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, bindparam, func, select, text, update
+from sqlalchemy import Connection, Engine, RowMapping, Select, bindparam, case, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute
 
 from kernelevo.archive import rows
 from kernelevo.archive import tables as t
-from kernelevo.archive.answers import Ancestry, Cost, Pending, Placing, Progress, RunEntry
+from kernelevo.archive.answers import Ancestry, Cost, Pending, Placing, Progress, RunEntry, StageTotal
 from kernelevo.archive.connection import connect, describe, reading, writing
 from kernelevo.archive.schema import check, prepare
 from kernelevo.archive.scored import ScoredView
 from kernelevo.errors import ArchiveError, UsageError
 from kernelevo.records import (
+    STAGES,
     Candidate,
     Evaluation,
     Job,
@@ -202,6 +203,26 @@ class Archive:
             output_tokens=int(totals[4]),
             reasoning_tokens=int(totals[5]),
         )
+
+    def stage_totals(self, run: str) -> list[StageTotal]:
+        """What each stage took over the evaluations of a run, in the order of the stages that any of them reached.
+
+        An evaluation that several iterations share counts once.
+        """
+        s, a = t.EvaluationStages, t.Attempts
+        evaluations = select(a.evaluation_id).where(a.run_id == run)
+        failed = func.sum(case((s.outcome == "failed", 1), else_=0))
+        query = (
+            select(s.stage, func.count(), failed, func.sum(s.seconds))
+            .where(s.evaluation_id.in_(evaluations))
+            .group_by(s.stage)
+        )
+        with reading(self.engine) as connection:
+            found = [
+                StageTotal(name=name, reached=reached, failed=failed, seconds=seconds)
+                for name, reached, failed, seconds in connection.execute(query)
+            ]
+        return sorted(found, key=lambda total: STAGES.index(total.name) if total.name in STAGES else len(STAGES))
 
     # --- one iteration ----------------------------------------------------------------------------------------------
 

@@ -121,6 +121,9 @@ def show_run(archive: Archive, run: Run) -> None:
         )
     columns = ["#", "generation", "operator", "candidate", "status", "time", "parents", "rewrites"]
     console.print(rows("", columns, cells, right=[0, 1, 5]))
+    totals = archive.stage_totals(run.id)
+    stages = [[total.name, str(total.reached), str(total.failed), f"{total.seconds:.2f}"] for total in totals]
+    console.print(rows("", ["stage", "reached", "failed", "seconds"], stages, right=[1, 2, 3]))
 
 
 def show_candidate(archive: Archive, candidate: Candidate, *, source: bool) -> None:

@@ -1,7 +1,8 @@
-"""`kernelevo bench build|emulator|evaluate|archive`: ratios measured in one run, with the machine named."""
+"""`kernelevo bench build|emulator|evaluate|stages|archive`: ratios measured in one run, with the machine named."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import secrets
@@ -79,6 +80,33 @@ def evaluate(
     rate = verdicts_per_minute(loaded, sources, settings)
     cells.append([f"full verdicts per minute, {settings.parallel} at a time", f"{rate:.1f}"])
     console.print(rows("", ["what", "this run"], cells, right=[1]))
+
+
+@group.command()
+def stages() -> None:
+    """Seconds of each stage of an evaluation, for the seed kernel of every task, promotion included."""
+    from kernelevo.evaluate import evaluate as evaluate_candidate
+    from kernelevo.evaluate import load_device
+    from kernelevo.records import STAGES
+    from kernelevo.tasks import list_tasks, load_task
+
+    console.print(machine())
+    settings = read_settings()
+    cells = []
+    with load_device("emulator", settings) as device:
+        for summary in list_tasks(root=settings.tasks):
+            task = load_task(summary.name, root=settings.tasks)
+            if task.seed_source is None:
+                continue
+            source = f"{task.seed_source}// {secrets.token_hex(8)}\n"  # no cache has seen it
+            candidate = Candidate(source=source, entry=task.entry)
+            done = evaluate_candidate(task, candidate, device=device, settings=settings, champion_ns=math.inf)
+            if not done.promoted:
+                raise WorkerError(f"the seed of {task.name} was not promoted: {done.feedback}")
+            seconds = {stage.name: stage.seconds for stage in done.stages}
+            cells.append([task.name, *(f"{seconds[name]:.2f}" for name in STAGES), f"{sum(seconds.values()):.2f}"])
+    columns = ["seconds", *STAGES, "all"]
+    console.print(rows("", columns, cells, right=range(1, len(columns))))
 
 
 def command_seconds(task: str, kernel: Path, *options: str) -> float:

@@ -247,6 +247,32 @@ def test_runs_share_evaluations_but_not_their_scored_candidates(running: Archive
     assert len(running.evaluations(seed)) == 1
 
 
+def test_stages_are_added_up_over_a_run_and_in_their_order(running: Archive) -> None:
+    seed = tell(running, 0, 0)
+    broken = examples.candidate(1, seed)
+    running.record(examples.job(1, seed), broken, examples.unbuildable(broken.id))
+    totals = [(s.name, s.reached, s.failed, round(s.seconds, 6)) for s in running.stage_totals(RUN.id)]
+    assert totals == [("build", 2, 1, 1.4), ("correctness", 1, 0, 0.2), ("measure", 1, 0, 0.1)]
+
+
+def test_an_equal_kernel_is_known_by_either_key_once_it_passed(running: Archive) -> None:
+    seed, wrong, copy = (examples.candidate(number) for number in range(3))
+    keys = {"source_key": "s-1", "kernel_key": "k-1"}
+    failed = replace(examples.wrong(wrong.id), **keys)
+    running.record(examples.job(0), wrong, failed)
+    assert running.known_kernel("k-1", TASK, "emulator") is None
+    passed = replace(examples.passed(seed.id), **keys)
+    running.record(examples.job(1), seed, passed)
+    shared = replace(examples.passed(copy.id), source_key="s-2", kernel_key="k-1", shared_from=seed.id)
+    running.record(examples.job(2), copy, shared)
+    assert running.known_kernel("s-1", TASK, "emulator") == passed
+    assert running.known_kernel("k-1", TASK, "emulator") == passed
+    assert running.known_kernel("s-2", TASK, "emulator") is None, "one that was shared is not handed on"
+    assert running.known_kernel("k-1", examples.task(digest="t-9"), "emulator") is None
+    assert running.known_kernel("k-1", TASK, "cuda") is None
+    assert running.known(copy.id, TASK, "emulator") == shared
+
+
 def test_an_evaluation_is_known_only_for_the_same_task_files_and_device(running: Archive) -> None:
     seed = tell(running, 0, 0)
     assert running.known(seed, TASK, "emulator") == examples.passed(seed)
