@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 
 
 class Arguments(tuple[Any, ...]):
-    """Values of a call that are not its arguments one by one; `layout` says how they become those (arguments.py)."""
+    """Values of a call that are not its arguments one by one: the entry takes tuples, shapes or None as well.
+
+    The layout is a JSON object. A node is the index of a value, {"tuple": [node...]}, {"list": [node...]} or
+    {"constant": any JSON value}. It has "arguments", one node per argument of an exported function, and "model", for
+    candidates that are a class: None, or {"inputs": [node...], "init": [node...], "state": {name: index}}.
+    """
 
     layout: str
 
@@ -38,6 +43,17 @@ class Arguments(tuple[Any, ...]):
         arguments = super().__new__(cls, values)
         arguments.layout = layout
         return arguments
+
+
+def built(node: Any, values: Sequence[Any]) -> Any:
+    """What a node of a layout stands for."""
+    if isinstance(node, int):
+        return values[node]
+    if "tuple" in node:
+        return tuple(built(part, values) for part in node["tuple"])
+    if "list" in node:
+        return [built(part, values) for part in node["list"]]
+    return node["constant"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +92,7 @@ class Call:
     seconds: float
     copied_in_bytes: int | None = None  # that the candidate moved from host to device; None: the device does not know
     copied_out_bytes: int | None = None  # from device to host
+    operators: tuple[str, ...] | None = None  # of torch, that it called: "aten::empty_like"; None: not known
     samples_ns: tuple[float, ...] = ()  # by the device's own events, of a step of a measurement
     facts: Mapping[str, float] = field(default_factory=dict)  # what such a step found out, name with unit -> value
 
@@ -92,6 +109,7 @@ class Session(Protocol):
         sample_blocks: int | None = None,
         checked: bool = False,
         stubbed: bool = False,
+        same_memory: bool = False,
     ) -> Call:
         """Calls the entry point once.
 
@@ -104,6 +122,7 @@ class Session(Protocol):
         checked: watch every access and barrier, where the device can (memory, race, init, sync and limits checkers);
             what they see are findings.
         stubbed: launches are noted, and run nothing.
+        same_memory: inputs go where those of the call before were, if they had the same shapes, not into fresh memory.
         """
 
     def close(self) -> None:

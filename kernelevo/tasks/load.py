@@ -1,5 +1,7 @@
 """From a folder to a Task. Takes a name or a path, gives a Task whose reference has been run once on the smallest case.
 
+The path may be one of another format, which is read as it is: a KernelBench problem file, a folder of robust-kbench.
+
 A folder holds task.toml (what and at which sizes), reference.py (`reference`, `inputs`, perhaps `compare`) and
 perhaps seed.cu. Whatever cannot be used is refused with a TaskError that says file, key, value and what was expected.
 reference.py is executed by path in a module of its own: nothing is put on sys.path or into sys.modules, and no
@@ -21,8 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from kernelevo.errors import TaskError, UsageError
 from kernelevo.records import Case, Purpose, Task, digest
+from kernelevo.tasks import kernelbench, robust_kbench
 from kernelevo.tasks.cases import declared_cases
-from kernelevo.tasks.sampling import DISTRIBUTIONS, INITIALISATIONS
+from kernelevo.tasks.sampling import DISTRIBUTIONS, INITIALISATIONS, OWN
 
 FORMAT = "see tasks/README.md for the format"
 
@@ -33,6 +36,10 @@ def load_task(name_or_path: str | Path, *, root: Path | None = None) -> Task:
     Raises UsageError when there is no such task, TaskError when its folder cannot be used.
     """
     folder = _find(name_or_path, root)
+    if (other := _other_format(folder)) is not None:
+        imported: Task = other.load(folder)
+        _try_reference(imported)
+        return imported
     file = _read_file(folder)
     source = _reference_source(folder)
     module = _run_reference(folder, source)
@@ -73,12 +80,18 @@ def load_task(name_or_path: str | Path, *, root: Path | None = None) -> Task:
 
 def entry_of(name_or_path: str | Path, *, root: Path | None = None) -> str:
     """The function that candidates of this task export, without importing torch; raises as load_task does."""
-    return _read_file(_find(name_or_path, root)).entry
+    folder = _find(name_or_path, root)
+    if (other := _other_format(folder)) is not None:
+        return "forward" if other is kernelbench else robust_kbench.direction(folder)
+    return _read_file(folder).entry
 
 
 def identity(name_or_path: str | Path, *, root: Path | None = None) -> tuple[str, str]:
     """Name and digest of a task, without importing torch or running anything; raises as load_task does."""
     folder = _find(name_or_path, root)
+    if (other := _other_format(folder)) is not None:
+        found: tuple[str, str] = other.identity(folder)
+        return found
     return folder.name, _digest(folder)
 
 
@@ -124,7 +137,7 @@ def tasks_root() -> Path:
     return checkout if (checkout / "README.md").exists() else Path(__file__).resolve().parent / "library"
 
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 Size = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Sizes = Annotated[dict[Name, Size], Field(min_length=1)]
 
@@ -139,7 +152,7 @@ class TaskFile(BaseModel):
     entry: Literal["forward", "backward"]
     signature: str
     dtypes: Annotated[list[Literal["float32", "float16", "bfloat16"]], Field(min_length=1)] = ["float32"]
-    distributions: Annotated[list[str], Field(min_length=3)] = list(DISTRIBUTIONS)
+    distributions: Annotated[list[str], Field(min_length=1)] = list(DISTRIBUTIONS)
     initialisations: Annotated[list[str], Field(min_length=1)] = ["none"]
     reduction: list[str] = []
     tolerance_factor: Annotated[float, Field(gt=0, le=100)] = 4.0
@@ -152,12 +165,14 @@ class TaskFile(BaseModel):
     @field_validator("distributions")
     @classmethod
     def _known_distributions(cls, names: list[str]) -> list[str]:
-        return _known(names, DISTRIBUTIONS)
+        if len(names) < 3 and OWN not in names:
+            raise ValueError(f"{names}: expected at least 3 names")
+        return _known(names, {**DISTRIBUTIONS, OWN: ""})
 
     @field_validator("initialisations")
     @classmethod
     def _known_initialisations(cls, names: list[str]) -> list[str]:
-        return _known(names, INITIALISATIONS)
+        return _known(names, {**INITIALISATIONS, OWN: ""})
 
     @field_validator("hidden")
     @classmethod
@@ -202,10 +217,12 @@ def _known(names: list[str], table: Mapping[str, str]) -> list[str]:
 
 def _find(name_or_path: str | Path, root: Path | None) -> Path:
     is_path = isinstance(name_or_path, Path) or "/" in name_or_path or name_or_path.startswith(".")
-    if is_path:
+    if is_path or str(name_or_path).endswith(".py"):
         folder = Path(name_or_path).resolve()
-        if not (folder / "task.toml").is_file():
-            raise UsageError(f"{folder} is not a task: it holds no task.toml", next_step=FORMAT)
+        if not (folder / "task.toml").is_file() and _other_format(folder) is None:
+            what = "it holds no task.toml" if folder.is_dir() else "there is no such file or folder"
+            what = "expected a folder or a .py file" if folder.is_file() else what
+            raise UsageError(f"{folder} is not a task: {what}", next_step=FORMAT)
         return folder
     parent = root or tasks_root()
     folder = parent / name_or_path
@@ -217,6 +234,15 @@ def _find(name_or_path: str | Path, root: Path | None) -> Path:
             next_step=f"did you mean {close[0]!r}?" if close else f"choose one of: {', '.join(names) or '(none)'}",
         )
     return folder.resolve()
+
+
+def _other_format(path: Path) -> ModuleType | None:
+    """The importer that reads what lies there; None for a folder of our own."""
+    if (path / "task.toml").is_file():
+        return None
+    if robust_kbench.is_task(path):
+        return robust_kbench
+    return kernelbench if kernelbench.is_problem(path) else None
 
 
 def _read_file(folder: Path) -> TaskFile:

@@ -15,6 +15,8 @@ from kernelevo.records import Case
 if TYPE_CHECKING:
     import torch
 
+OWN = "own"  # of imported tasks: as their own files and modules draw; `sample` and `sample_parameter` draw it as normal
+
 DISTRIBUTIONS = {
     "normal": "mean 0, deviation 1",
     "offset": "normal around 3: catches sums replaced by their expectation, variances by E[x^2] - E[x]^2 shortcuts",
@@ -44,7 +46,7 @@ def sample(shape: Sequence[int], case: Case, generator: torch.Generator) -> torc
     dtype: torch.dtype = getattr(torch, case.dtype)
     normal = torch.randn(tuple(shape), generator=generator)
     match case.distribution:
-        case "normal":
+        case "normal" | "own":
             values = normal
         case "offset":
             values = normal + 3.0
@@ -77,7 +79,7 @@ def sample_parameter(shape: Sequence[int], case: Case, generator: torch.Generato
     import torch
 
     match case.initialisation:
-        case "normal" | "none":
+        case "normal" | "none" | "own":
             values = torch.randn(tuple(shape), generator=generator)
         case "uniform":
             values = torch.rand(tuple(shape), generator=generator) * 2.0 - 1.0

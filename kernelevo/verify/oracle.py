@@ -37,11 +37,12 @@ MAX_BYTES = 512 << 20  # of expected outputs that one task keeps
 class Expected:
     """What a case must give."""
 
-    inputs: tuple[Any, ...]  # CPU tensors and Python numbers; never handed out for writing
-    oracle: tuple[torch.Tensor, ...]  # float64 where the output is floating
+    inputs: tuple[Any, ...]  # CPU tensors and Python numbers (or devices.Arguments); never handed out for writing
+    oracle: tuple[torch.Tensor, ...]  # float64 where the output is floating; mutated inputs come last
     reference: tuple[torch.Tensor, ...]  # in the task's dtype: shapes, dtypes and strides are the contract
     allowed: tuple[Allowed, ...]
     size_bytes: int
+    mutated: tuple[int, ...] = ()  # inputs that the operation writes in place
 
 
 class Oracle:
@@ -106,7 +107,8 @@ def one_thread() -> Iterator[None]:
 
 def _compute_expected(task: Task, case: Case) -> Expected:
     try:
-        inputs = tuple(task.inputs(case, torch.Generator().manual_seed(case.seed)))
+        drawn = task.inputs(case, torch.Generator().manual_seed(case.seed))
+        inputs = drawn if isinstance(drawn, tuple) else tuple(drawn)
         oracle = run_reference(task, tuple(_in_float64(value) for value in inputs))
         reference = run_reference(task, inputs)
         generator = torch.Generator().manual_seed(case.seed ^ 0x5EED)
@@ -126,13 +128,26 @@ def _compute_expected(task: Task, case: Case) -> Expected:
         reference=reference,
         allowed=allowed,
         size_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+        mutated=mutated_inputs(task),
     )
 
 
 def run_reference(task: Task, inputs: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
-    """The reference's outputs as a tuple; it gets clones, so that one which writes to its inputs harms nobody."""
-    outputs = task.reference(*(value.clone() if isinstance(value, torch.Tensor) else value for value in inputs))
-    return tuple(output.detach() for output in (outputs if isinstance(outputs, tuple) else (outputs,)))
+    """The reference's outputs as a tuple, then the inputs that it writes in place.
+
+    It gets contiguous clones: one which writes to its inputs harms nobody, strided inputs ask for no strided outputs.
+    """
+    given = [v.clone(memory_format=torch.contiguous_format) if isinstance(v, torch.Tensor) else v for v in inputs]
+    result = task.reference(*given)
+    written = mutated_inputs(task)
+    outputs = result if isinstance(result, tuple) else () if result is None and written else (result,)
+    return tuple(output.detach() for output in (*outputs, *(given[index] for index in written)))
+
+
+def mutated_inputs(task: Task) -> tuple[int, ...]:
+    """Positions of the inputs that the operation writes in place, as task.toml declares."""
+    positions: tuple[int, ...] = getattr(task.reference, "mutates", ())
+    return positions
 
 
 def _allowed(task: Task, runs: list[torch.Tensor], oracle: torch.Tensor, length: int) -> Allowed:

@@ -105,7 +105,7 @@ def test_a_folder_without_task_toml_is_a_usage_error(tmp_path):
         (
             "reduction = []",
             'distributions = ["normal"]',
-            "distributions = ['normal']: list should have at least 3 items",
+            "distributions: ['normal']: expected at least 3 names",
         ),
         (
             '["normal", "ones"]',
