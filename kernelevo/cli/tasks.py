@@ -70,36 +70,6 @@ def check(name: Annotated[str, typer.Argument(help="a task's name, or the path o
 
 
 @group.command()
-def selftest(
-    name: Annotated[str, typer.Argument(help="a task's name, or the path of its folder")],
-    limit: Annotated[int, typer.Option(help="how many mutants, drawn at random; 0 for all")] = 12,
-    seed: Annotated[int, typer.Option(help="of that draw")] = 0,
-) -> None:
-    """Measures whether verification notices mistakes: the seed kernel must pass, its mutants must not."""
-    from kernelevo.evaluate import load_device
-    from kernelevo.records import Outcome
-    from kernelevo.selftest import Trial, self_test
-    from kernelevo.tasks import load_task
-
-    def tell(trial: Trial) -> None:
-        outcome = "does not compile" if trial.outcome is None else trial.outcome.value
-        console.print(f"{outcome:>16}  {trial.mutant or 'the seed'}", markup=False, highlight=False)
-
-    settings = read_settings()
-    with load_device("emulator", settings) as device:
-        task = load_task(name, root=settings.tasks)
-        result = self_test(task, device, settings, limit=limit or None, seed=seed, progress=tell)
-    for trial in (*result.false_alarms, *result.survivors):
-        kind = "survived" if trial.outcome is Outcome.PASSED else f"false alarm: {trial.reason}"
-        console.print(f"{kind}: {trial.mutant or 'the seed'}", markup=False, highlight=False)
-    caught = len(result.judged) - len(result.survivors)
-    console.print(
-        f"{task.name}: {caught} of {len(result.judged)} mutants caught, {len(result.false_alarms)} false alarms"
-    )
-    raise typer.Exit(1 if result.false_alarms else 0)
-
-
-@group.command()
 def new(name: Annotated[str, typer.Argument(help="name of the folder to make")]) -> None:
     """Makes a task folder with commented templates to fill in."""
     from kernelevo.tasks import new_task
