@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 from kernelevo.devices import forkserver
 from kernelevo.devices.arguments import arranged
 from kernelevo.devices.confinement import Needs
+from kernelevo.devices.integrity import KEPT_BYTES, LiveOutputs, Watch, late_changes, share_memory
 from kernelevo.devices.wire import (
     MAX_FINDINGS,
     MAX_LAUNCHES,
@@ -162,7 +163,9 @@ class _Candidate:
         self._load = load
         self._backend = backend
         self._function: Callable[..., Any] | None = None
-        self._earlier: list[tuple[torch.Tensor, torch.Tensor]] = []  # outputs of the last call and what they held
+        self._watch = Watch(backend.device_type)
+        self._live = LiveOutputs()
+        self._inputs: list[torch.Tensor] = []  # of the last call, when they are not large
 
     def call(self, request: CallRequest, values: Sequence[torch.Tensor]) -> list[memoryview]:
         """One call, from dense CPU tensors to the pieces of its reply."""
@@ -174,7 +177,6 @@ class _Candidate:
         result: Any = None
         error: BaseException | None = None
         refusal: RefusedError | None = None
-        state = _global_state()
         self._backend.begin(
             poison=request.poison,
             schedule=request.schedule,
@@ -184,19 +186,20 @@ class _Candidate:
             timeout_seconds=request.timeout_seconds,
         )
         dense = iter(values)
+        memory = iter(self._memory(request))
         for value in request.values:
-            if isinstance(value, TensorHeader):
-                tensor = self._backend.empty_strided(value.shape, value.strides, getattr(torch, value.dtype))
-                inputs.append(tensor.copy_(next(dense)))
-            else:
-                inputs.append(value)
+            inputs.append(next(memory).copy_(next(dense)) if isinstance(value, TensorHeader) else value)
+        self._watch.begin()
         try:
             result = self._entry(request.layout)(*inputs)
         except RefusedError as refused:
             refusal = refused
         except BaseException as raised:
             error = raised
+        operators = self._watch.end()
         effects = self._backend.end(error)
+        if request.same_memory:
+            effects.copied_in_bytes = None  # the backend did not make this memory, so it counts our copies too
         if refusal is not None:
             effects.outcome, effects.reason = refusal.outcome, refusal.reason
         elif error is not None and effects.outcome == "passed":
@@ -204,8 +207,18 @@ class _Candidate:
         tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
         counted = request.sample_blocks is not None  # then outputs mean nothing, and nothing but events goes back
         outputs = self._outputs(result, tensors, effects) if effects.outcome == "passed" and not counted else []
-        effects.findings += _changed_state(state)
-        return self._reply(request, effects, outputs, tensors)
+        effects.findings += self._watch.findings()
+        self._inputs = tensors if sum(tensor.nbytes for tensor in tensors) <= KEPT_BYTES else []
+        return self._reply(request, effects, outputs, tensors, operators)
+
+    def _memory(self, request: CallRequest) -> list[torch.Tensor]:
+        """Where the inputs go: fresh memory, or where those of the call before were."""
+        import torch
+
+        headers = request.tensors
+        if request.same_memory and tuple(header_of(tensor) for tensor in self._inputs) == headers:
+            return self._inputs
+        return [self._backend.empty_strided(h.shape, h.strides, getattr(torch, h.dtype)) for h in headers]
 
     def _time(self, request: CallRequest, timing: TimingRequest, values: Sequence[torch.Tensor]) -> list[memoryview]:
         """One step of a measurement."""
@@ -213,7 +226,6 @@ class _Candidate:
 
         backend: TimingBackend = cast("TimingBackend", self._backend)
         timed, error, refusal = Timed(), None, None
-        state = _global_state()
         dense = iter(values)
         given = [
             torch.empty_strided(v.shape, v.strides, dtype=getattr(torch, v.dtype)).copy_(next(dense))
@@ -229,22 +241,24 @@ class _Candidate:
             stubbed=request.stubbed,
             timeout_seconds=request.timeout_seconds,
         )
+        self._watch.begin()
         try:
             timed = backend.time(self._entry(request.layout), timing, given, stubbed=request.stubbed)
         except RefusedError as refused:
             refusal = refused
         except BaseException as raised:
             error = raised
+        operators = self._watch.end()
         effects = backend.end(error)
         if refusal is not None:
             effects.outcome, effects.reason = refusal.outcome, refusal.reason
         elif error is not None and effects.outcome == "passed":
             effects.outcome, effects.reason = "crashed", _in_words(error, self._load.entry)
-        self._earlier = []
+        self._live.forget()
         wanted = effects.outcome == "passed" and timed.outputs is not None
         outputs = self._outputs(timed.outputs, [], effects) if wanted else []
-        self._earlier = []  # the timed call may reuse memory: nothing was promised to live
-        effects.findings += _changed_state(state)
+        self._live.forget()  # the timed call may reuse memory: nothing was promised to live
+        effects.findings += self._watch.findings()
         reply = CallReply(
             nonce=request.nonce,
             outcome=effects.outcome,
@@ -253,6 +267,7 @@ class _Candidate:
             inputs_after=(None,) * len(request.values),
             findings=tuple(effects.findings[:MAX_FINDINGS]),
             launches=tuple(effects.launches[:MAX_LAUNCHES]),
+            operators=operators,
             samples_ns=timed.samples_ns,
             facts=timed.facts,
         )
@@ -266,15 +281,13 @@ class _Candidate:
 
     def _outputs(self, result: Any, inputs: Sequence[torch.Tensor], effects: Effects) -> list[torch.Tensor]:
         """The returned tensors, when they all are tensors that can be carried; says what is wrong with them."""
-        import torch
-
         findings = effects.findings
         outputs = list(result) if isinstance(result, tuple | list) else [result]
         for index, output in enumerate(outputs):
             if (problem := self._problem(output)) is not None:
                 findings.append(FindingMessage(kind="not a tensor", text=f"output {index} is {problem}"))
         if any(finding.kind == "not a tensor" for finding in findings):
-            self._earlier = []
+            self._live.forget()
             return []
         for index, output in enumerate(outputs):
             if output.device.type != self._backend.device_type:
@@ -283,22 +296,21 @@ class _Candidate:
             if output.requires_grad:
                 findings.append(FindingMessage(kind="requires grad", text=f"output {index} requires grad"))
             for number, tensor in enumerate(inputs):
-                if _share_memory(output, tensor):
+                if share_memory(output, tensor):
                     text = f"output {index} shares memory with tensor input {number}"
                     findings.append(FindingMessage(kind="aliases input", text=text))
             for other in range(index):
-                if _share_memory(output, outputs[other]):
+                if share_memory(output, outputs[other]):
                     text = f"outputs {other} and {index} share memory"
                     findings.append(FindingMessage(kind="outputs share memory", text=text))
-            if any(_share_memory(output, earlier) for earlier, _ in self._earlier):
-                text = f"output {index} shares memory with an output of the call before"
+            if self._live.shared_with(output):
+                text = f"output {index} shares memory with an output of an earlier call"
                 findings.append(FindingMessage(kind="reuses output", text=text))
-        for earlier, held in self._earlier:
-            if not torch.equal(_as_bytes(earlier), held):
-                text = "an output of the call before was changed by this call"
-                findings.append(FindingMessage(kind="earlier output changed", text=text))
-                break
-        self._earlier = [(output, _as_bytes(output)) for output in outputs]
+        if self._live.changed():
+            text = "an output of an earlier call was changed since it was returned"
+            findings.append(FindingMessage(kind="earlier output changed", text=text))
+        self._live.keep(outputs)
+        findings += late_changes(outputs, self._watch.strangers)
         return outputs
 
     def _problem(self, output: Any) -> str | None:
@@ -315,7 +327,12 @@ class _Candidate:
         return None
 
     def _reply(
-        self, request: CallRequest, effects: Effects, outputs: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]
+        self,
+        request: CallRequest,
+        effects: Effects,
+        outputs: Sequence[torch.Tensor],
+        inputs: Sequence[torch.Tensor],
+        operators: tuple[str, ...] | None,
     ) -> list[memoryview]:
         if effects.outcome != "passed" or request.sample_blocks is not None:
             outputs, inputs = [], []  # of no interest, and perhaps not to be had
@@ -335,6 +352,7 @@ class _Candidate:
             launches=tuple(effects.launches[:MAX_LAUNCHES]),
             copied_in_bytes=effects.copied_in_bytes,
             copied_out_bytes=effects.copied_out_bytes,
+            operators=operators,
         )
         return frame(reply, [tensor.detach().cpu() for tensor in (*outputs, *inputs)])
 
@@ -393,46 +411,6 @@ def _kinds(invoked: str) -> str:
     scalars = [part.strip() for part in rest.split(",") if part.strip()]
     words = [f"{tensors} tensor{'s' * (tensors != 1)}", *scalars]
     return ", ".join(words)
-
-
-def _share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
-    first, second = a.untyped_storage(), b.untyped_storage()
-    if not first.nbytes() or not second.nbytes():
-        return False
-    start, other = first.data_ptr(), second.data_ptr()
-    return start < other + second.nbytes() and other < start + first.nbytes()
-
-
-def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy of what a tensor holds, on the CPU; equal even where it holds NaN."""
-    import torch
-
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).clone()
-
-
-def _global_state() -> dict[str, object]:
-    """Settings of torch that a candidate must leave as they are."""
-    import torch
-
-    return {
-        "grad mode": torch.is_grad_enabled(),
-        "default dtype": torch.get_default_dtype(),
-        "number of threads": torch.get_num_threads(),
-        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "float32 matmul precision": torch.get_float32_matmul_precision(),
-        "TF32 in matmul": torch.backends.cuda.matmul.allow_tf32,
-        "TF32 in cuDNN": torch.backends.cudnn.allow_tf32,
-        "cuDNN": torch.backends.cudnn.enabled,
-    }
-
-
-def _changed_state(before: dict[str, object]) -> list[FindingMessage]:
-    after = _global_state()
-    return [
-        FindingMessage(kind="global state changed", text=f"{name}: {before[name]} became {after[name]}")
-        for name in before
-        if before[name] != after[name]
-    ]
 
 
 def _receive(channel: socket.socket) -> tuple[CallRequest, list[torch.Tensor]] | None:

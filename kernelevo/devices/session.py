@@ -216,6 +216,7 @@ class WorkerSession:
         sample_blocks: int | None = None,
         checked: bool = False,
         stubbed: bool = False,
+        same_memory: bool = False,
         timing: TimingRequest | None = None,
     ) -> Call:
         import torch
@@ -230,6 +231,7 @@ class WorkerSession:
             sample_blocks=sample_blocks,
             checked=checked,
             stubbed=stubbed,
+            same_memory=same_memory,
             timeout_seconds=self._timeout_seconds,
             timing=timing,
             layout=getattr(inputs, "layout", None),
@@ -608,6 +610,7 @@ def _call(reply: CallReply, payload: memoryview, output: str, seconds: float, me
         seconds=seconds,
         copied_in_bytes=reply.copied_in_bytes,
         copied_out_bytes=reply.copied_out_bytes,
+        operators=reply.operators,
         samples_ns=reply.samples_ns,
         facts=reply.facts,
     )

@@ -152,6 +152,7 @@ class CallRequest(_Message):
     sample_blocks: int | None
     checked: bool = False
     stubbed: bool = False
+    same_memory: bool = False
     timeout_seconds: float
     timing: TimingRequest | None = None
     layout: Annotated[str, Field(max_length=MAX_HEADER_BYTES // 16)] | None = None  # see arguments.py
@@ -193,6 +194,7 @@ class CallReply(_Message):
     launches: Annotated[tuple[LaunchMessage, ...], Field(max_length=MAX_LAUNCHES)]
     copied_in_bytes: Annotated[int, Field(ge=0)] | None = None
     copied_out_bytes: Annotated[int, Field(ge=0)] | None = None
+    operators: Annotated[tuple[Text, ...], Field(max_length=256)] | None = None
     samples_ns: Annotated[tuple[float, ...], Field(max_length=1_000_000)] = ()
     facts: dict[str, float] = {}
 
