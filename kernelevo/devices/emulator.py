@@ -117,9 +117,16 @@ class EmulatorSession:
         sample_blocks: int | None = None,
         checked: bool = False,
         stubbed: bool = False,
+        same_memory: bool = False,
     ) -> Call:
         call = self._session.call(
-            inputs, poison=poison, schedule=schedule, sample_blocks=sample_blocks, checked=checked, stubbed=stubbed
+            inputs,
+            poison=poison,
+            schedule=schedule,
+            sample_blocks=sample_blocks,
+            checked=checked,
+            stubbed=stubbed,
+            same_memory=same_memory,
         )
         if sample_blocks is None:
             return call
