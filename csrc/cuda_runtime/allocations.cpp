@@ -1,6 +1,7 @@
 #include "allocations.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -22,6 +23,8 @@ struct Block {
   Allocation allocation;
   void* memory = nullptr;  // what to free; nullptr for adopted memory
   std::size_t memory_bytes = 0;
+  std::uint8_t* written = nullptr;  // of tracked memory that is not known to be written as a whole
+  std::string name = {};
 };
 
 struct Registry {
@@ -37,6 +40,9 @@ struct Registry {
   std::size_t peak_bytes = 0;
   std::size_t limit = std::size_t{80} << 30;
   std::uint8_t poison = 0xA5;
+  bool tracking = false;
+  std::atomic<std::size_t> tracked{0};  // blocks with `written`
+  std::uint64_t version = 0;
 };
 
 Registry& registry() {
@@ -91,6 +97,20 @@ void check_redzones(Registry& r, const Block& block) {
   check_range(r, a, a.address + a.size, begin + block.memory_bytes, false);
 }
 
+void forget_written(Registry& r, Block& block) {
+  if (block.written == nullptr) return;
+  std::free(std::exchange(block.written, nullptr));
+  --r.tracked;
+}
+
+// The block that an address lies in, or null.
+Block* block_at(Registry& r, std::uintptr_t address) {
+  auto it = r.live.upper_bound(address);
+  if (it == r.live.begin()) return nullptr;
+  Block& block = std::prev(it)->second;
+  return address - block.allocation.address < std::max<std::size_t>(block.allocation.size, 1) ? &block : nullptr;
+}
+
 void evict(Registry& r, std::size_t keep) {
   while (r.quarantine_bytes > keep) {
     Block block = r.quarantine.front();
@@ -104,6 +124,7 @@ void evict(Registry& r, std::size_t keep) {
 
 void retire(Registry& r, const Block& block) {
   check_redzones(r, block);
+  ++r.version;
   if (block.memory_bytes > kQuarantine / 4) {
     std::free(block.memory);
     return;
@@ -143,7 +164,13 @@ void* allocate(std::size_t size, Origin origin) noexcept {
   fill_canary(begin, address);
   std::memset(reinterpret_cast<void*>(address), r.poison, size);
   fill_canary(address + size, begin + memory_bytes);
-  r.live.emplace(address, Block{{r.next_number++, address, size, origin}, memory, memory_bytes});
+  Block block{{r.next_number++, address, size, origin}, memory, memory_bytes};
+  if (r.tracking && size != 0 && (origin == Origin::kTensor || origin == Origin::kDevice)) {
+    block.written = static_cast<std::uint8_t*>(std::calloc(size, 1));
+    if (block.written != nullptr) ++r.tracked;
+  }
+  r.live.emplace(address, std::move(block));
+  ++r.version;
   r.live_bytes += size;
   r.peak_bytes = std::max(r.peak_bytes, r.live_bytes);
   return reinterpret_cast<void*>(address);
@@ -155,8 +182,10 @@ bool release(void* pointer) noexcept {
   std::lock_guard lock(r.mutex);
   auto it = r.live.find(reinterpret_cast<std::uintptr_t>(pointer));
   if (it == r.live.end() || it->second.memory == nullptr) return false;
-  Block block = it->second;
+  Block block = std::move(it->second);
   r.live.erase(it);
+  ++r.version;
+  forget_written(r, block);
   r.live_bytes -= block.allocation.size;
   if (busy) {
     r.waiting.push_back(block);
@@ -185,6 +214,7 @@ const char* word_for(Origin origin) {
     case Origin::kPinned: return "pinned host memory";
     case Origin::kManaged: return "managed memory";
     case Origin::kModule: return "module variable";
+    case Origin::kHeap: return "memory from malloc in a kernel";
   }
   return "memory";
 }
@@ -215,13 +245,80 @@ void adopt(void* pointer, std::size_t size, Origin origin) {
   std::lock_guard lock(r.mutex);
   auto address = reinterpret_cast<std::uintptr_t>(pointer);
   r.live.insert_or_assign(address, Block{{r.next_number++, address, size, origin}, nullptr, 0});
+  ++r.version;
 }
 
 void abandon(void* pointer) {
   Registry& r = registry();
   std::lock_guard lock(r.mutex);
   auto it = r.live.find(reinterpret_cast<std::uintptr_t>(pointer));
-  if (it != r.live.end() && it->second.memory == nullptr) r.live.erase(it);
+  if (it == r.live.end() || it->second.memory != nullptr) return;
+  r.live.erase(it);
+  ++r.version;
+}
+
+void set_tracking(bool on) {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  r.tracking = on;
+}
+
+void mark_written(const void* pointer, std::size_t size) {
+  Registry& r = registry();
+  if (r.tracked.load(std::memory_order_relaxed) == 0 || size == 0) return;
+  std::lock_guard lock(r.mutex);
+  auto address = reinterpret_cast<std::uintptr_t>(pointer);
+  Block* block = block_at(r, address);
+  if (block == nullptr || block->written == nullptr) return;
+  std::size_t first = address - block->allocation.address;
+  size = std::min(size, block->allocation.size - first);
+  if (size == block->allocation.size) {
+    forget_written(r, *block);
+  } else {
+    std::memset(block->written + first, 0xff, size);
+  }
+}
+
+void mark_all_written(const void* pointer) {
+  Registry& r = registry();
+  if (r.tracked.load(std::memory_order_relaxed) == 0) return;
+  std::lock_guard lock(r.mutex);
+  if (Block* block = block_at(r, reinterpret_cast<std::uintptr_t>(pointer))) forget_written(r, *block);
+}
+
+void set_name(const void* pointer, std::string name) {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  auto it = r.live.find(reinterpret_cast<std::uintptr_t>(pointer));
+  if (it != r.live.end()) it->second.name = std::move(name);
+}
+
+std::vector<KnownMemory> known_memory() {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  std::vector<KnownMemory> result;
+  auto add = [&](const Block& block, bool released) {
+    auto begin = reinterpret_cast<std::uintptr_t>(block.memory);
+    std::uintptr_t end = begin + block.memory_bytes;
+    if (block.memory == nullptr) {
+      begin = block.allocation.address;
+      end = begin + block.allocation.size;
+    }
+    result.push_back({block.allocation, begin, end, released, block.written, block.name});
+  };
+  for (const auto& [address, block] : r.live) add(block, false);
+  for (const Block& block : r.waiting) add(block, true);
+  for (const Block& block : r.quarantine) add(block, true);
+  std::sort(result.begin(), result.end(), [](const KnownMemory& a, const KnownMemory& b) {
+    return a.allocation.address < b.allocation.address;
+  });
+  return result;
+}
+
+std::uint64_t memory_version() {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  return r.version;
 }
 
 void set_poison(std::uint8_t byte) {

@@ -13,7 +13,7 @@
 
 namespace kernelevo::runtime {
 
-enum class Origin { kTensor, kDevice, kPinned, kManaged, kModule };
+enum class Origin { kTensor, kDevice, kPinned, kManaged, kModule, kHeap };
 
 struct Allocation {
   std::uint64_t number = 0;  // in order of allocation, from 1
@@ -51,6 +51,34 @@ const char* word_for(Origin origin);
 // Makes memory that somebody else owns (a module's global variables) known to look-ups, without redzones.
 void adopt(void* pointer, std::size_t size, Origin origin);
 void abandon(void* pointer);
+
+// --- for checked launches
+
+// From now on it is known of fresh device memory which of its bytes were written.
+void set_tracking(bool on);
+
+// The host has written bytes of device memory, or all of an allocation. Without tracking: nothing happens.
+KERNELEVO_API void mark_written(const void* pointer, std::size_t size);
+KERNELEVO_API void mark_all_written(const void* pointer);
+
+// What messages call the live allocation that starts at `pointer`.
+void set_name(const void* pointer, std::string name);
+
+// Everything a kernel may touch or might touch by mistake: live and lately released memory.
+struct KnownMemory {
+  Allocation allocation;
+  std::uintptr_t room_begin = 0;  // with redzones: no other memory's bytes are here
+  std::uintptr_t room_end = 0;
+  bool released = false;
+  std::uint8_t* written = nullptr;  // a byte per byte, 0: nobody wrote it; null: taken as written
+  std::string name;                 // given by set_name; empty: none
+};
+
+// In ascending order of address.
+std::vector<KnownMemory> known_memory();
+
+// Changes whenever memory is made or given back.
+std::uint64_t memory_version();
 
 // Byte that fresh memory is filled with.
 KERNELEVO_API void set_poison(std::uint8_t byte);

@@ -9,6 +9,7 @@
 
 #include "../emulator/grid.h"
 #include "allocations.h"
+#include "copied.h"
 #include "device.h"
 #include "launch.h"
 #include "launch_log.h"
@@ -133,16 +134,14 @@ std::function<RunReport(const RunRequest&)> run_natively(const py::object& objec
   };
 }
 
-// A Python object with `count(grid, dynamic_shared_bytes, parameters, max_blocks) -> (status, text, blocks_run,
-// counters)`; status is a kernelevo::LaunchStatus, `parameters` the address of the packed parameters.
-std::function<RunReport(const RunRequest&)> run_counted(const py::object& object) {
+// `ask` calls the kernel's Python object: (status, text, blocks_run, counters).
+template <typename Ask>
+std::function<RunReport(const RunRequest&)> run_in_python(const py::object& object, Ask ask) {
   auto kept = keep(object);
-  return [kept](const RunRequest& request) -> RunReport {
+  return [kept, ask](const RunRequest& request) -> RunReport {
     py::gil_scoped_acquire gil;
     try {
-      auto grid = py::make_tuple(request.grid.x, request.grid.y, request.grid.z);
-      py::tuple answer = kept->attr("count")(grid, request.dynamic_shared_bytes,
-                                             reinterpret_cast<std::uintptr_t>(request.parameters), request.max_blocks);
+      py::tuple answer = ask(*kept, request);
       Failure failure = failure_of(kernelevo::LaunchStatus(answer[0].cast<int>()));
       std::string text = failure.error == cudaSuccess ? "" : failure.text + answer[1].cast<std::string>();
       return {failure.error, failure.kind, text, answer[2].cast<std::uint64_t>(),
@@ -155,6 +154,26 @@ std::function<RunReport(const RunRequest&)> run_counted(const py::object& object
       }
     }
   };
+}
+
+// A Python object with `count(grid, dynamic_shared_bytes, parameters, max_blocks) -> (status, text, blocks_run,
+// counters)`; status is a kernelevo::LaunchStatus, `parameters` the address of the packed parameters.
+std::function<RunReport(const RunRequest&)> run_counted(const py::object& object) {
+  return run_in_python(object, [](const py::object& kernel, const RunRequest& request) {
+    return kernel.attr("count")(py::make_tuple(request.grid.x, request.grid.y, request.grid.z),
+                                request.dynamic_shared_bytes,
+                                reinterpret_cast<std::uintptr_t>(request.parameters), request.max_blocks);
+  });
+}
+
+// A Python object with `check(grid, dynamic_shared_bytes, parameters, cooperative)`, which keeps its findings; the
+// rest as above.
+std::function<RunReport(const RunRequest&)> run_checked(const py::object& object) {
+  return run_in_python(object, [](const py::object& kernel, const RunRequest& request) {
+    return kernel.attr("check")(py::make_tuple(request.grid.x, request.grid.y, request.grid.z),
+                                request.dynamic_shared_bytes,
+                                reinterpret_cast<std::uintptr_t>(request.parameters), request.cooperative);
+  });
 }
 
 template <typename Ask>
@@ -184,9 +203,13 @@ void set_python_source(const py::object& describe, const py::object& measure, co
       },
       [c](int module, const std::string& entry, dim3 block, Variant variant) {
         return ask_python([&] {
-          bool counted = variant == Variant::kCounted;
-          py::tuple made = (*c)(module, entry, py::make_tuple(block.x, block.y, block.z), counted);
-          return CompiledKernel{counted ? run_counted(made[0]) : run_natively(made[0]), made[1].cast<std::size_t>()};
+          static constexpr const char* names[] = {"fast", "counted", "checked"};
+          py::tuple made = (*c)(module, entry, py::make_tuple(block.x, block.y, block.z),
+                                names[static_cast<int>(variant)]);
+          auto run = variant == Variant::kFast      ? run_natively(made[0])
+                     : variant == Variant::kCounted ? run_counted(made[0])
+                                                    : run_checked(made[0]);
+          return CompiledKernel{std::move(run), made[1].cast<std::size_t>()};
         });
       },
       [l](int module, const std::string& name) {
@@ -281,6 +304,20 @@ void bind_cuda_runtime(py::module_& parent) {
 
   m.def("set_run_settings", [](int threads, double time_limit_seconds, std::uint64_t schedule) {
     settings = {threads, time_limit_seconds, schedule};
+    schedule_streams(schedule);
+  });
+  m.def("set_checking", [](bool on) {
+    set_checking(on);
+    set_tracking(on);
+  });
+  m.def("set_stubbing", &set_stubbing);
+  m.def("copied", [] {
+    Copied bytes = copied();
+    return py::make_tuple(bytes.in_bytes, bytes.out_bytes);
+  });
+  m.def("reset_copied", &reset_copied);
+  m.def("set_name", [](std::uintptr_t pointer, std::string name) {
+    set_name(reinterpret_cast<void*>(pointer), std::move(name));
   });
   m.def("set_counting", [](bool enabled, std::uint64_t max_blocks) { set_counting({enabled, max_blocks}); });
 
@@ -307,6 +344,10 @@ void bind_cuda_runtime(py::module_& parent) {
   m.def("synchronize", [] { return static_cast<int>(cudaDeviceSynchronize()); });
 
   m.def("set_poison", &set_poison);
+  m.def("adopt", [](std::uintptr_t pointer, std::size_t size) {
+    adopt(reinterpret_cast<void*>(pointer), size, Origin::kDevice);
+  });
+  m.def("abandon", [](std::uintptr_t pointer) { abandon(reinterpret_cast<void*>(pointer)); });
   m.def("set_memory_limit", &set_memory_limit);
   m.def("memory_limit", &memory_limit);
   m.def("live_bytes", &live_bytes);

@@ -1,5 +1,6 @@
 #include "launch.h"
 
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <memory>
@@ -14,6 +15,9 @@ namespace {
 
 std::mutex counting_mutex;
 Counting counting;
+
+std::atomic<bool> checking{false};
+std::atomic<bool> stubbing{false};
 
 Counting current_counting() {
   std::lock_guard lock(counting_mutex);
@@ -162,6 +166,10 @@ void set_counting(Counting value) {
   counting = value;
 }
 
+void set_checking(bool on) { checking = on; }
+
+void set_stubbing(bool on) { stubbing = on; }
+
 cudaError_t launch(Kernel& kernel, const LaunchConfiguration& c, void** arguments) {
   LaunchRecord record{.kernel = kernel.entry, .grid = c.grid, .block = c.block,
                       .dynamic_shared_bytes = c.dynamic_shared_bytes, .registers = kernel.facts.registers,
@@ -175,9 +183,10 @@ cudaError_t launch(Kernel& kernel, const LaunchConfiguration& c, void** argument
   if (Objection objection = object_to_shared(kernel, 0, c.dynamic_shared_bytes); objection.error != cudaSuccess)
     return refuse(std::move(record), objection.error, objection.text);
   Counting counted = current_counting();
+  const Variant variant = counted.enabled ? Variant::kCounted : checking ? Variant::kChecked : Variant::kFast;
   const CompiledKernel* code = nullptr;
   try {
-    code = &compiled(kernel, c.block, counted.enabled ? Variant::kCounted : Variant::kFast);
+    code = &compiled(kernel, c.block, variant);
   } catch (const Refusal& refusal) {
     return refuse_kernel(kernel.entry, c, refusal);
   }
@@ -195,6 +204,11 @@ cudaError_t launch(Kernel& kernel, const LaunchConfiguration& c, void** argument
                         " of its blocks are resident at once");
     if (counted.enabled)
       return refuse_kernel(kernel.entry, c, {cudaErrorUnknown, "unsupported", "cooperative launches are not counted"});
+  }
+  if (stubbing) {
+    record.finished = true;
+    launch_log().add(std::move(record));
+    return set_error(cudaSuccess);
   }
   auto parameters = copy_parameters(kernel.facts, arguments);
   std::uint64_t number = launch_log().add(std::move(record));

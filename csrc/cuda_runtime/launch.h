@@ -29,6 +29,10 @@ struct Counting {
 
 void set_counting(Counting counting);
 
+// Checked launches use the kernel's checked variant, where they are not counted. Stubbed ones are logged and run nothing.
+void set_checking(bool on);
+void set_stubbing(bool on);
+
 }  // namespace kernelevo::runtime
 
 extern "C" {

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "allocations.h"
+#include "copied.h"
 #include "device.h"
 #include "errors.h"
 #include "modules.h"
@@ -38,6 +39,17 @@ bool has_room(const void* pointer, std::size_t count) {
 
 bool is_pageable(const void* pointer) { return !find_allocation(pointer).has_value(); }
 
+Side side_of(const void* pointer) {
+  auto found = find_allocation(pointer);
+  if (!found || found->origin == Origin::kPinned) return Side::kHost;
+  return found->origin == Origin::kManaged ? Side::kBoth : Side::kDevice;
+}
+
+void mark_rows_written(const void* pointer, std::size_t pitch, std::size_t width, std::size_t height) {
+  if (pitch == width) return mark_written(pointer, width * height);
+  for (std::size_t row = 0; row < height; ++row) mark_written(static_cast<const char*>(pointer) + row * pitch, width);
+}
+
 // One rectangle of `height` rows of `width` bytes; a plain copy has one row.
 struct Copy {
   void* to;
@@ -53,6 +65,7 @@ struct Copy {
   void run() const {
     for (std::size_t row = 0; row < height; ++row)
       std::memmove(static_cast<char*>(to) + row * to_pitch, static_cast<const char*>(from) + row * from_pitch, width);
+    mark_rows_written(to, to_pitch, width, height);
   }
 };
 
@@ -69,6 +82,7 @@ cudaError_t copy(const Copy& c, cudaMemcpyKind kind, cudaStream_t stream, Wait w
   bool from_pageable = is_pageable(c.from);
   if ((to_device || !to_pageable) && !has_room(c.to, c.to_extent())) return set_error(cudaErrorInvalidValue);
   if ((from_device || !from_pageable) && !has_room(c.from, c.from_extent())) return set_error(cudaErrorInvalidValue);
+  count_copy(side_of(c.from), side_of(c.to), c.width * c.height);
   if (cudaError_t error = enqueue(stream, "copy", [c] {
         c.run();
         return cudaSuccess;
@@ -91,6 +105,7 @@ cudaError_t fill(void* pointer, std::size_t pitch, int value, std::size_t width,
   if (!has_room(pointer, (height - 1) * pitch + width)) return set_error(cudaErrorInvalidValue);
   return set_error(enqueue(stream, "fill", [=] {
     for (std::size_t row = 0; row < height; ++row) std::memset(static_cast<char*>(pointer) + row * pitch, value, width);
+    mark_rows_written(pointer, pitch, width, height);
     return cudaSuccess;
   }));
 }

@@ -68,7 +68,7 @@ struct Refusal {
   std::string text;
 };
 
-enum class Variant { kFast, kCounted };
+enum class Variant { kFast, kCounted, kChecked };
 
 // The Python side. Each function may throw Refusal.
 struct Source {

@@ -5,6 +5,7 @@
 #include <deque>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
 
 #include "allocations.h"
 
@@ -23,6 +24,7 @@ struct Queue {
   std::uint64_t issued = 0;    // number of items ever queued
   std::uint64_t finished = 0;  // number of items that have run
   std::deque<Item> items;
+  bool busy = false;  // one of its items is running
 };
 
 using QueuePtr = std::shared_ptr<Queue>;
@@ -58,6 +60,8 @@ struct State {
   QueuePtr per_thread;
   std::uint64_t next_id = 1;
   std::atomic<std::size_t> pending{0};
+  std::uint64_t random = 0;  // of a schedule; 0: streams run only when somebody waits for them
+  bool stepping = false;     // a schedule's turn is being run
 };
 
 State& state() {
@@ -114,14 +118,32 @@ cudaError_t run_next(State& s, const QueuePtr& queue) {
   Item item = std::move(queue->items.front());
   queue->items.pop_front();
   --s.pending;
+  const bool was_busy = std::exchange(queue->busy, true);
   cudaError_t error = run(s, item.work);
+  queue->busy = was_busy;
   ++queue->finished;
   return error;
+}
+
+// A GPU may run a stream's work at any time from its launch on. Under a schedule, some of it runs now.
+void run_some(State& s) {
+  if (s.random == 0 || s.stepping || s.pending.load() == 0) return;
+  s.stepping = true;
+  std::vector<QueuePtr> queues = s.queues;
+  for (const QueuePtr& queue : queues) {
+    s.random ^= s.random << 13;  // xorshift64 (Marsaglia 2003)
+    s.random ^= s.random >> 7;
+    s.random ^= s.random << 17;
+    if ((s.random >> 33 & 1) != 0 && !queue->items.empty() && !queue->busy) run_next(s, queue);
+  }
+  s.stepping = false;
 }
 
 cudaError_t drain_until(State& s, const QueuePtr& queue, std::uint64_t ticket) {
   cudaError_t result = context_error();
   while (queue->finished < ticket && !queue->items.empty()) {
+    run_some(s);
+    if (queue->finished >= ticket || queue->items.empty()) break;
     if (cudaError_t error = run_next(s, queue); result == cudaSuccess) result = error;
   }
   return result;
@@ -163,6 +185,7 @@ cudaError_t enqueue(cudaStream_t stream, std::string label, Work work) {
   State& s = state();
   Lock lock(s.mutex);
   if (cudaError_t error = check_stream(stream); error != cudaSuccess) return error;
+  run_some(s);
   QueuePtr queue = queue_of(s, stream);
   if (!queue) {
     cudaError_t error = drain_blocking(s);
@@ -193,6 +216,12 @@ cudaError_t drain_all() {
   queues.clear();
   forget_idle_destroyed(s);
   return result;
+}
+
+void schedule_streams(std::uint64_t seed) {
+  State& s = state();
+  Lock lock(s.mutex);
+  s.random = seed == 0 ? 0 : seed * 0x9e3779b97f4a7c15 | 1;
 }
 
 bool work_is_pending() noexcept { return state().pending.load() != 0; }

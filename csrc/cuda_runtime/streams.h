@@ -1,5 +1,6 @@
 // Streams: queues of work that runs in order, and only when something waits for it. Work on a stream that nobody
-// joined has not happened, as a correct program must assume on hardware.
+// joined has not happened, as a correct program must assume on hardware. Under a schedule some of it has: the streams
+// take turns as its seed says.
 //
 // The legacy default stream (nullptr or cudaStreamLegacy) runs its work at once, after all earlier work of the blocking
 // streams; that includes cudaStreamPerThread, but not streams made with cudaStreamNonBlocking.
@@ -49,6 +50,9 @@ struct PendingWork {
 
 // What is queued, in order, without running it.
 std::vector<PendingWork> pending_work();
+
+// 0: streams run only when somebody waits. Any other value seeds the turns that they take before.
+void schedule_streams(std::uint64_t seed);
 
 // Forgets what is queued, as when a process ends.
 void discard_pending_work();

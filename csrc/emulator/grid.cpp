@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "../cuda_runtime/allocations.h"
 #include "access_fault.h"
 #include "print.h"
 #include "workers.h"
@@ -26,7 +27,7 @@ namespace {
 static_assert(offsetof(WarpState, next) == 64 && offsetof(WarpState, barrier_of) == 192);
 static_assert(offsetof(WarpState, tid) == 320 && sizeof(WarpState) == 704);
 static_assert(offsetof(BlockState, ctaid) == 40 && offsetof(BlockState, linear_index) == 72);
-static_assert(offsetof(BlockState, workspace) == 88);
+static_assert(offsetof(BlockState, workspace) == 88 && offsetof(BlockState, sink) == 112);
 
 using Clock = std::chrono::steady_clock;
 
@@ -64,8 +65,17 @@ int32_t tick(WarpState* warp, int32_t spinning) {
   return 0;
 }
 
-void* device_malloc(uint64_t size) { return std::malloc(size); }
-void device_free(void* pointer) { std::free(pointer); }
+// Known to the registry so that checked kernels may use it.
+void* device_malloc(uint64_t size) {
+  void* pointer = std::malloc(size);
+  if (pointer) runtime::adopt(pointer, size, runtime::Origin::kHeap);
+  return pointer;
+}
+
+void device_free(void* pointer) {
+  if (pointer) runtime::abandon(pointer);
+  std::free(pointer);
+}
 
 struct Freer {
   void operator()(char* p) const { std::free(p); }
@@ -104,9 +114,14 @@ class ResidentBlock {
         order_(warps_) {
     std::iota(order_.begin(), order_.end(), 0);
     const Kernel& kernel = launch.kernel;
+    const size_t shadows = launch.config.watcher ? 2 : 1;  // memory, and behind it which of its bytes were written
+    shared_room_ = (shared_bytes_ + 128 + 127) & ~size_t{127};
+    local_room_ = size_t{kernel.local_bytes} * warps_ * kWarpSize;
     frames_ = allocate(size_t{frame_stride_} * warps_);
-    shared_ = allocate(shared_bytes_ + 128);
-    if (kernel.local_bytes) local_ = allocate(size_t{kernel.local_bytes} * warps_ * kWarpSize);
+    shared_ = allocate(shared_room_ * shadows);
+    if (kernel.local_bytes) local_ = allocate(local_room_ * shadows);
+    block_.shared_shadow = shared_room_;
+    block_.local_shadow = local_room_;
     block_.shared = shared_.get();
     block_.params = static_cast<const char*>(launch.params);
     block_.globals = kernel.globals;
@@ -136,7 +151,7 @@ class ResidentBlock {
   }
 
   size_t bytes() const {
-    return size_t{frame_stride_} * warps_ + shared_bytes_ + size_t{launch_.kernel.local_bytes} * warps_ * kWarpSize;
+    return size_t{frame_stride_} * warps_ + shared_room_ + local_room_;
   }
 
   void start(uint64_t linear) {
@@ -146,6 +161,11 @@ class ResidentBlock {
     block_.ctaid[1] = static_cast<uint32_t>(linear / grid[0] % grid[1]);
     block_.ctaid[2] = static_cast<uint32_t>(linear / grid[0] / grid[1]);
     if (shared_bytes_) std::memset(shared_.get(), 0xff, shared_bytes_);  // NaN: reads before writes show
+    if (launch_.config.watcher) {
+      std::memset(shared_.get() + shared_room_, 0, shared_bytes_);
+      if (local_) std::memset(local_.get() + local_room_, 0, local_room_);
+      launch_.config.watcher->start(block_);
+    }
     live_threads_ = threads_;
     stalled_rounds_ = 0;
     barriers_released_ = 0;
@@ -213,6 +233,7 @@ class ResidentBlock {
         return Step::kStalled;
       }
     }
+    if (launch_.config.watcher) launch_.config.watcher->finish(block_);
     return Step::kDone;
   }
 
@@ -325,6 +346,7 @@ class ResidentBlock {
     Barrier& barrier = barriers_[id];
     if (!barrier.used) return;
     if (barrier.count ? barrier.counted < barrier.count : barrier.lanes < live_threads_) return;
+    if (launch_.config.watcher) launch_.config.watcher->released(block_, id);
     uint32_t lanes = barrier.lanes, ones = barrier.ones;
     barrier = {};
     barriers_released_++;
@@ -378,6 +400,7 @@ class ResidentBlock {
   }
 
   Step deadlock() {
+    if (launch_.config.watcher) launch_.config.watcher->stuck(block_, live_threads_);
     for (uint32_t w = 0; w < warps_; w++) {
       if (!modes_[w].waiting) continue;
       WarpState& warp = *frame(w);
@@ -397,6 +420,7 @@ class ResidentBlock {
 
   Launch& launch_;
   uint32_t threads_, warps_, frame_stride_, shared_bytes_;
+  size_t shared_room_ = 0, local_room_ = 0;
   std::vector<WarpMode> modes_;
   std::vector<uint32_t> order_;  // in which the warps get their turns
   Buffer frames_, shared_, local_;

@@ -65,6 +65,21 @@ struct BlockState {
   uint64_t linear_index;
   uint32_t may_converge;     // 0: stay in `diverged`
   uint64_t workspace;        // of a cooperative launch: zeros for grid.sync(); %envreg1 and 2
+  // Watched launches only: which bytes of shared and local memory have been written, as bytes this far behind them.
+  uint64_t shared_shadow;
+  uint64_t local_shadow;
+  char sink[16];             // where accesses go that must not happen
+  void* watch;               // what a Watcher keeps of this block
+};
+
+// Is told how the blocks of a launch fare. A watched launch runs on the threads it is given like any other.
+class Watcher {
+ public:
+  virtual ~Watcher() = default;
+  virtual void start(BlockState& block) = 0;                      // a block is about to run, its shadows are zeros
+  virtual void released(BlockState& block, int barrier) = 0;      // all who wait at a barrier go on
+  virtual void stuck(BlockState& block, uint32_t live_threads) = 0;  // nothing can run any more
+  virtual void finish(BlockState& block) = 0;                     // all threads have exited
 };
 
 using WarpFunction = int32_t (*)(WarpState*);
@@ -99,6 +114,7 @@ struct LaunchConfig {
   // descending order from a seeded place on; the warps of every other block run in descending order, those of the rest
   // in a seeded order that does not begin with warp 0; all is drawn anew after each barrier.
   uint64_t schedule = 0;
+  Watcher* watcher = nullptr;
 };
 
 enum class LaunchStatus : int32_t {

@@ -66,7 +66,8 @@ std::unique_ptr<OwnedKernel> make_kernel(uintptr_t converged, uintptr_t diverged
 
 LaunchReport launch(const OwnedKernel& owned, Triple grid, uint32_t shared_bytes, uintptr_t params, int threads,
                     double time_limit_seconds, const std::optional<std::vector<uint64_t>>& sample_blocks,
-                    const std::vector<uintptr_t>& hooks, uintptr_t observer, bool cooperative, uint64_t schedule) {
+                    const std::vector<uintptr_t>& hooks, uintptr_t observer, bool cooperative, uint64_t schedule,
+                    uintptr_t watcher) {
   LaunchConfig config{};
   copy(grid, config.grid);
   config.dynamic_shared_bytes = shared_bytes;
@@ -81,6 +82,7 @@ LaunchReport launch(const OwnedKernel& owned, Triple grid, uint32_t shared_bytes
   config.observer = reinterpret_cast<void*>(observer);
   config.cooperative = cooperative;
   config.schedule = schedule;
+  config.watcher = reinterpret_cast<Watcher*>(watcher);
   py::gil_scoped_release release;
   return run_grid(owned.kernel, config, reinterpret_cast<const void*>(params));
 }
@@ -104,5 +106,5 @@ void bind_grid(py::module_& m) {
       .def_property_readonly("message", [](const LaunchReport& r) { return std::string(r.message); });
   m.def("launch", &launch, py::arg("kernel"), py::kw_only(), py::arg("grid"), py::arg("shared_bytes"),
         py::arg("params"), py::arg("threads"), py::arg("time_limit_seconds"), py::arg("sample_blocks"),
-        py::arg("hooks"), py::arg("observer"), py::arg("cooperative"), py::arg("schedule"));
+        py::arg("hooks"), py::arg("observer"), py::arg("cooperative"), py::arg("schedule"), py::arg("watcher"));
 }

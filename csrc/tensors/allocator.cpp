@@ -37,7 +37,10 @@ class DeviceAllocator final : public c10::cuda::CUDACachingAllocator::CUDAAlloca
   void* raw_alloc_with_stream(std::size_t size, cudaStream_t) override { return raw_alloc(size); }
   void raw_delete(void* pointer) override { runtime::release(pointer); }
   c10::DeleterFnPtr raw_deleter() const override { return &free_tensor_memory; }
-  void copy_data(void* to, const void* from, std::size_t count) const override { std::memcpy(to, from, count); }
+  void copy_data(void* to, const void* from, std::size_t count) const override {
+    std::memcpy(to, from, count);
+    runtime::mark_written(to, count);
+  }
 
   bool initialized() override { return true; }
   void init(int) override {}

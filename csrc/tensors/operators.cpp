@@ -22,6 +22,8 @@
 #include <cstring>
 #include <unordered_map>
 
+#include "../cuda_runtime/allocations.h"
+#include "../cuda_runtime/copied.h"
 #include "../cuda_runtime/streams.h"
 #include "generator.h"
 #include "memory.h"
@@ -66,6 +68,16 @@ class Aliases {
   std::unordered_map<c10::StorageImpl*, c10::Storage> storages_;
 };
 
+// For checked launches: the host has written this tensor's bytes. Where they are not one piece, the whole allocation counts.
+void mark_written(const Tensor& tensor) {
+  if (!tensor.defined() || !tensor.is_cuda() || tensor.numel() == 0) return;
+  if (tensor.is_non_overlapping_and_dense()) {
+    runtime::mark_written(tensor.mutable_data_ptr(), tensor.nbytes());
+  } else {
+    runtime::mark_all_written(tensor.storage().mutable_data());
+  }
+}
+
 // A device tensor with the values, shape and strides of a CPU tensor.
 Tensor to_device(const Tensor& cpu) {
   if (!cpu.defined() || !cpu.is_cpu()) return cpu;
@@ -74,12 +86,14 @@ Tensor to_device(const Tensor& cpu) {
   Tensor result = Tensor(at::detail::empty_strided_generic(cpu.sizes(), cpu.strides(), device_allocator(), kCuda,
                                                            cpu.scalar_type()));
   Aliases().of(result).copy_(cpu);
+  mark_written(result);
   return result;
 }
 
 // Gives `original` what a kernel did to its alias beyond writing values: new memory, size or strides.
 void take_over(const Tensor& original, const Tensor& alias) {
   if (!original.defined() || !original.is_cuda() || !alias.defined()) return;
+  mark_written(original);
   const c10::Storage& to = original.storage();
   const c10::Storage& from = alias.storage();
   if (from.data() != to.data()) {
@@ -87,6 +101,7 @@ void take_over(const Tensor& original, const Tensor& alias) {
     if (from.nbytes() != 0) std::memcpy(memory.get(), from.data(), from.nbytes());
     to.unsafeGetStorageImpl()->set_data_ptr_noswap(std::move(memory));
     to.unsafeGetStorageImpl()->set_nbytes(from.nbytes());
+    runtime::mark_all_written(to.data());
   }
   if (original.sizes() != alias.sizes() || original.strides() != alias.strides() ||
       original.storage_offset() != alias.storage_offset())
@@ -220,6 +235,9 @@ Tensor& copy_(Tensor& self, const Tensor& from, bool /*non_blocking*/) {
   wait_for_current_stream();
   Aliases aliases;
   aliases.of(self).copy_(aliases.of(from));
+  mark_written(self);
+  auto side = [](const Tensor& t) { return t.is_cuda() ? runtime::Side::kDevice : runtime::Side::kHost; };
+  runtime::count_copy(side(from), side(self), from.nbytes());
   return self;
 }
 
@@ -236,6 +254,7 @@ Tensor copy_from_and_resize(const Tensor& self, const Tensor& to) {
 
 at::Scalar local_scalar_dense(const Tensor& self) {
   wait_for_current_stream();
+  runtime::count_copy(runtime::Side::kDevice, runtime::Side::kHost, self.element_size());
   return at::_local_scalar_dense(Aliases().of(self));
 }
 
@@ -249,6 +268,7 @@ const Tensor& resize_(const Tensor& self, at::IntArrayRef size, std::optional<at
   if (storage.nbytes() < needed) {
     c10::DataPtr memory = device_allocator()->allocate(needed);
     if (storage.nbytes() != 0) std::memcpy(memory.get(), storage.data(), storage.nbytes());
+    runtime::mark_written(memory.get(), storage.nbytes());
     storage.unsafeGetStorageImpl()->set_data_ptr_noswap(std::move(memory));
     storage.unsafeGetStorageImpl()->set_nbytes(needed);
   }

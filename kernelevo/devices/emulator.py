@@ -170,6 +170,8 @@ class EmulatorBackend:
     def __init__(self, *, threads: int) -> None:
         """threads: that run the blocks of a grid; 0 is all cores."""
         self._threads = threads
+        self._inputs = 0  # tensors made for the current call
+        self._input_bytes = 0  # theirs, which the worker copies in before the candidate runs
 
     def warm(self) -> None:
         import torch
@@ -211,13 +213,24 @@ class EmulatorBackend:
         runtime.poison(poison)
         runtime.schedule(schedule)
         runtime.count(sample_blocks)
+        runtime.check(checked)
+        runtime.stub(stubbed)
+        self._inputs, self._input_bytes = 0, 0
         # Ends a kernel that hangs a moment before the parent would end us, so that it can be named.
         runtime.time_limit(max(timeout_seconds - 0.5, 0.5 * timeout_seconds))
 
     def empty_strided(self, shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
         import torch
 
-        return torch.empty_strided(shape, strides, dtype=dtype, device="cuda")
+        from kernelevo.emulator import runtime
+
+        tensor = torch.empty_strided(shape, strides, dtype=dtype, device="cuda")
+        size = "[" + ", ".join(str(length) for length in shape) + "]"
+        name = f"input {self._inputs} {size} {str(dtype).removeprefix('torch.')}"
+        runtime.name_memory(tensor.untyped_storage().data_ptr(), name)
+        self._inputs += 1
+        self._input_bytes += tensor.nbytes
+        return tensor
 
     def end(self, error: BaseException | None) -> Effects:
         """Reads the emulator's log. Work on a stream that nothing joined has not happened, and is not waited for."""
@@ -249,6 +262,20 @@ class EmulatorBackend:
             for bad in runtime.unchecked_errors()
         ]
         effects.findings += [
+            FindingMessage(
+                kind=found.kind,
+                text=f"kernel {_short(found.kernel)}{f', line {found.line}' if found.line else ''}: {found.text}",
+                kernel=found.kernel,
+                line=found.line,
+                block=found.block,
+                thread=found.thread,
+                address=found.address,
+                allocation=found.allocation,
+                access_bytes=found.access_bytes,
+            )
+            for found in runtime.findings()
+        ]
+        effects.findings += [
             FindingMessage(kind="out of bounds", text=str(overrun)) for overrun in runtime.redzone_findings()
         ]
         effects.findings += [
@@ -256,6 +283,8 @@ class EmulatorBackend:
             for work in runtime.pending_work()
             if not work.blocking  # the default stream, and so our copy of the outputs, waits for the others
         ]
+        into, effects.copied_out_bytes = runtime.copied_bytes()
+        effects.copied_in_bytes = max(into - self._input_bytes, 0)
         return effects
 
 

@@ -42,7 +42,22 @@ def launch(
     observer: int,
     cooperative: bool,
     schedule: int,
+    watcher: int,
 ) -> LaunchReport: ...
+
+class Checker:
+    observer: int
+    watcher: int
+    hooks: list[int]
+    def __init__(
+        self,
+        *,
+        sites: Sequence[dict[str, Any]],
+        local_bytes: int,
+        local_stride: int,
+        variables: Sequence[tuple[int, int, bool, str]],
+    ) -> None: ...
+    def findings(self) -> list[dict[str, Any]]: ...
 
 class Counter:
     address: int

@@ -17,7 +17,7 @@ from .flow import Block, Program
 from .grid import Compiled, LaunchStatus, Variant, compile_kernel, launch, sample
 from .instruction import Instruction
 from .module import Module
-from .translate import Code
+from .translate import Code, Touch
 
 WARP = 32
 I32, I64 = ir.IntType(32), ir.IntType(64)
@@ -32,10 +32,14 @@ class Counting:
     """The Observer that adds the calls. Afterwards `sites` has each memory operation, in the order of its number."""
 
     name = "counted"
+    converged = False
 
     def __init__(self) -> None:
         self.sites: list[tuple[str, bool, bool, int, int | None]] = []  # space, reads, writes, bytes, source line
         self.slot: ir.Value | None = None
+
+    def start(self, code: Code) -> None:
+        """Numbers are given as accesses come."""
 
     def learned(self) -> Any:
         return self.sites
@@ -49,21 +53,24 @@ class Counting:
     def on_operation(self, code: Code, operation: Operation, mask: ir.Value) -> None:
         """Instructions are counted by block."""
 
-    def on_access(
-        self, code: Code, operation: Operation, space: str, addresses: ir.Value, mask: ir.Value, bytes_per_lane: int
-    ) -> None:
-        if space not in SPACES or bytes_per_lane == 0:
-            return
-        opcode = operation.instruction.opcode
-        site = (space, opcode not in ("st", "red"), opcode in WRITES, bytes_per_lane, operation.instruction.source_line)
+    def on_wait(self, code: Code, operation: Operation, mask: ir.Value) -> None:
+        """Waiting costs nothing that is counted."""
+
+    def on_access(self, code: Code, touch: Touch) -> ir.Value:
+        if touch.space not in SPACES or touch.request_bytes == 0:
+            return touch.mask
+        instruction = touch.operation.instruction
+        reads, writes = instruction.opcode not in ("st", "red"), instruction.opcode in WRITES
+        site = (touch.space, reads, writes, touch.request_bytes, instruction.source_line)
         if self.slot is None:
             with code.b.goto_entry_block():
                 self.slot = code.b.alloca(ADDRESSES)
-        code.b.store(addresses, self.slot)
-        code.call_hook(ACCESS_HOOK, I32(len(self.sites)), code.b.bitcast(mask, I32), self.slot)
+        code.b.store(code.addresses(touch.place), self.slot)
+        code.call_hook(ACCESS_HOOK, I32(len(self.sites)), code.b.bitcast(touch.mask, I32), self.slot)
         self.sites.append(site)
-        if space == "generic":  # its shared twin, for the accesses that turn out to be to shared memory
+        if touch.space == "generic":  # its shared twin, for the accesses that turn out to be to shared memory
             self.sites.append(("shared", *site[1:]))
+        return touch.mask
 
     def on_branch(self, code: Code, block: Block, taken: ir.Value, mask: ir.Value) -> None:
         """Divergence shows in the lanes of the blocks."""

@@ -22,7 +22,7 @@ environment must be the default one (round to nearest, denormals kept).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 import llvmlite.binding as llvm
@@ -111,6 +111,8 @@ class Emitter:
         self.lanes = lanes
         self.mask = mask
         self.features = features
+        self.touch: Callable[[ir.Value, int], ir.Value] | None = None
+        """(addresses, bytes of an element) -> the addresses to use; called by rules that find addresses themselves"""
 
     def at(self, lanes: int) -> Emitter:
         """The same builder at another width."""

@@ -28,6 +28,8 @@ class Variant(enum.Enum):
     FAST = "fast"
     COUNTED = "counted"
     """Only diverged code, with an Observer's calls in it; one lane mask per block and access."""
+    CHECKED = "checked"
+    """Both halves, with an Observer's calls in them."""
 
 
 class LaunchStatus(enum.IntEnum):
@@ -64,6 +66,8 @@ class Report:
     """The block that stopped the launch"""
     warp: int
     blocks_run: int
+    site: int
+    """Number of the place of a stop in Compiled.sites; -1 when not known"""
 
 
 def compile_kernel(
@@ -74,7 +78,7 @@ def compile_kernel(
     *,
     observer: Observer | None = None,
 ) -> Compiled:
-    """Native code for blocks of `block` threads. An observer makes the COUNTED variant.
+    """Native code for blocks of `block` threads. An observer makes the COUNTED and the CHECKED variant.
 
     Raises Unsupported and PtxError, with file:line:column; KeyError for an unknown entry.
     """
@@ -93,20 +97,25 @@ class Compiled:
         from kernelevo.emulator import _runtime
 
         self.module, self.info, self.block, self.variant, self.observer = module, info, block, variant, observer
-        observed = variant is not Variant.FAST
+        diverged_only = variant is Variant.COUNTED
         facts: dict[str, Any]
         converged = diverged = 0
-        if observed:
+        if diverged_only:
             facts = _facts(self.job)
             diverged = self._make_diverged()
         else:
-            kept = jit.read(self._key("converged"))
+            name = self._key("converged" if observer is None else f"{observer.name} converged")
+            kept = jit.read(name)
             if kept is None:
                 facts = _facts(self.job)
-                code = jit.compile_module(translate_converged(self.job))
-                jit.write(self._key("converged"), facts, code)
+                code = jit.compile_module(translate_converged(self.job, observer))
+                if observer is not None:
+                    facts["learned"] = observer.learned()
+                jit.write(name, facts, code)
             else:
                 facts, code = kept
+                if observer is not None:
+                    observer.recall(facts["learned"])
             converged = jit.load(code, "converged")
         self.shared_bytes = int(facts["shared_bytes"])
         self.local_bytes = int(facts["local_bytes"])
@@ -115,7 +124,7 @@ class Compiled:
         self.kernel = _runtime.Kernel(
             converged=converged,
             diverged=diverged,
-            make_diverged=None if observed else self._make_diverged,
+            make_diverged=None if diverged_only else self._make_diverged,
             globals=ctypes.addressof(module.addresses),
             frame_bytes=int(facts["frame_bytes"]),
             shared_bytes=self.shared_bytes,
@@ -184,6 +193,7 @@ def launch(
     observer: int = 0,
     cooperative: bool = False,
     schedule: int = 0,
+    watcher: int = 0,
 ) -> Report:
     """Runs a grid and waits for it.
 
@@ -192,7 +202,7 @@ def launch(
     sample_blocks: linear block numbers to run instead of all (see `sample`). hooks, observer: addresses of the C
     functions and of the first argument that an Observer's code uses. cooperative: the kernel may call grid.sync().
     schedule: seeds the order of warps and blocks, 0 to 2**64 - 1 (csrc/emulator/grid.h); 0 is ascending order. One
-    schedule on one thread is one order.
+    schedule on one thread is one order. watcher: address of a Watcher of csrc/emulator/grid.h.
     """
     from kernelevo.emulator import _runtime
 
@@ -218,9 +228,10 @@ def launch(
         observer=observer,
         cooperative=cooperative,
         schedule=schedule,
+        watcher=watcher,
     )
     status = LaunchStatus(found.status)
-    return Report(status, _message(kernel, status, found), found.block, found.warp, found.blocks_run)
+    return Report(status, _message(kernel, status, found), found.block, found.warp, found.blocks_run, found.site)
 
 
 def sample(grid: tuple[int, int, int], count: int) -> list[int]:

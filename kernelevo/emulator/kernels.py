@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from kernelevo.emulator.check import Unsupported
+from kernelevo.emulator.checked import CheckedKernel
 from kernelevo.emulator.counted import CountedKernel
 from kernelevo.emulator.flow import build_program
-from kernelevo.emulator.grid import compile_kernel
+from kernelevo.emulator.grid import Compiled, Variant, compile_kernel
 from kernelevo.emulator.layout import lay_out_shared
 from kernelevo.emulator.module import KernelInfo, load_ptx
 from kernelevo.emulator.ptx import PtxError
@@ -59,12 +60,17 @@ class CandidateModule:
         constant = sum(variable.size for variable in file.variables.values() if variable.space == "const")
         return shared, local, constant
 
-    def compile(self, entry: str, block: tuple[int, int, int], *, counted: bool) -> tuple[Any, int]:
-        """A grid.Compiled or a counted.CountedKernel, and its bytes of static shared memory."""
+    def compile(
+        self, entry: str, block: tuple[int, int, int], variant: Variant
+    ) -> tuple[Compiled | CountedKernel | CheckedKernel, int]:
+        """The kernel in this variant, and its bytes of static shared memory."""
         self._info(entry)
-        if counted:
-            kernel = _asking(lambda: CountedKernel(self._module, entry, block))
-            return kernel, kernel.kernel.shared_bytes
+        if variant is Variant.COUNTED:
+            counted = _asking(lambda: CountedKernel(self._module, entry, block))
+            return counted, counted.kernel.shared_bytes
+        if variant is Variant.CHECKED:
+            checked = _asking(lambda: CheckedKernel(self._module, entry, block))
+            return checked, checked.kernel.shared_bytes
         compiled = _asking(lambda: compile_kernel(self._module, entry, block))
         return compiled, compiled.shared_bytes
 

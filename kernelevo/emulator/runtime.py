@@ -25,7 +25,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +36,7 @@ from kernelevo.emulator.refused import NO_KERNEL_IMAGE, RefusedError
 __all__ = ["EmulatorError", "Fault", "Launch", "Overrun", "PendingWork", "RefusedError", "load", "start"]
 
 if TYPE_CHECKING:
+    from kernelevo.emulator.checked import CheckedKernel, Finding
     from kernelevo.emulator.kernels import CandidateModule, Facts
 
 
@@ -106,6 +107,7 @@ class _Settings:
     threads: int = 0
     time_limit_seconds: float = 0.0
     schedule: int = 0
+    findings: list[Finding] = field(default_factory=list)  # of checked launches since the last reset
 
 
 _settings = _Settings()
@@ -182,6 +184,8 @@ def reset() -> None:
     _runtime.cuda.reset_log()
     _runtime.cuda.reset_errors()
     _runtime.cuda.take_overruns()
+    _runtime.cuda.reset_copied()
+    _settings.findings.clear()
 
 
 def synchronize() -> int:
@@ -205,6 +209,29 @@ def count(sample_blocks: int | None) -> None:
     _runtime.cuda.set_counting(sample_blocks is not None, sample_blocks or 0)
 
 
+def check(on: bool) -> None:
+    """From now on launches that are not counted are checked: `findings` says what they did wrong. Accesses that are
+    not allowed are left out, and the launch goes on; each launch runs on one thread. Device memory that is made from
+    now on is known byte by byte to be written or not."""
+    from kernelevo.emulator import _runtime
+
+    _runtime.cuda.set_checking(on)
+
+
+def stub(on: bool) -> None:
+    """From now on launches are judged and logged as ever, and run nothing."""
+    from kernelevo.emulator import _runtime
+
+    _runtime.cuda.set_stubbing(on)
+
+
+def name_memory(address: int, name: str) -> None:
+    """What findings call the allocation that starts at `address`, for example "input 0 [129] float32"."""
+    from kernelevo.emulator import _runtime
+
+    _runtime.cuda.set_name(address, name)
+
+
 def time_limit(seconds: float | None) -> None:
     """Of each launch; a kernel that runs longer is a fault of kind "timeout". None: no limit."""
     _settings.time_limit_seconds = seconds or 0.0
@@ -212,7 +239,10 @@ def time_limit(seconds: float | None) -> None:
 
 
 def schedule(seed: int) -> None:
-    """Order of warps and blocks of uncounted launches from now on: 0 is ascending, any other value seeds another."""
+    """Order of warps and blocks of uncounted launches from now on: 0 is ascending, any other value seeds another.
+
+    It also orders streams: with 0 their work runs only when somebody waits for it, otherwise some of it runs before.
+    """
     _settings.schedule = seed
     _apply_settings()
 
@@ -236,6 +266,22 @@ def faults() -> tuple[Fault, ...]:
     from kernelevo.emulator import _runtime
 
     return tuple(Fault(**fault) for fault in _runtime.cuda.faults())
+
+
+def findings() -> tuple[Finding, ...]:
+    """What checked launches did wrong since the last `reset`: the first of each kind, kernel and line."""
+    first: dict[tuple[str, str, object], Finding] = {}
+    for found in _settings.findings:
+        first.setdefault((found.kind, found.kernel, found.line or found.position), found)
+    return tuple(first.values())
+
+
+def copied_bytes() -> tuple[int, int]:
+    """Bytes that were copied from host to device and from device to host since the last `reset`."""
+    from kernelevo.emulator import _runtime
+
+    into, out = _runtime.cuda.copied()
+    return int(into), int(out)
 
 
 def unchecked_errors() -> tuple[Fault, ...]:
@@ -328,8 +374,34 @@ def _measure(number: int, entry: str) -> tuple[int, int, int]:
     return _of(number).measure(entry)
 
 
-def _compile(number: int, entry: str, block: tuple[int, int, int], counted: bool) -> tuple[Any, int]:
-    return _of(number).compile(entry, block, counted=counted)
+def _compile(number: int, entry: str, block: tuple[int, int, int], variant: str) -> tuple[Any, int]:
+    from kernelevo.emulator.checked import CheckedKernel
+    from kernelevo.emulator.grid import Variant
+
+    kernel, shared_bytes = _of(number).compile(entry, block, Variant(variant))
+    return (_CheckedLaunches(kernel) if isinstance(kernel, CheckedKernel) else kernel), shared_bytes
+
+
+class _CheckedLaunches:
+    """A checked kernel as the runtime launches it: with this process's settings, its findings kept."""
+
+    def __init__(self, kernel: CheckedKernel) -> None:
+        self.kernel = kernel
+
+    def check(
+        self, grid: tuple[int, int, int], dynamic_shared_bytes: int, parameters: int, cooperative: bool
+    ) -> tuple[int, str, int, dict[str, float]]:
+        """(LaunchStatus, message, blocks run, no counters). parameters: address of the packed parameters."""
+        status, message, blocks, found = self.kernel.check(
+            grid,
+            dynamic_shared_bytes,
+            parameters,
+            cooperative=cooperative,
+            schedule=_settings.schedule,
+            time_limit_seconds=_settings.time_limit_seconds,
+        )
+        _settings.findings += found
+        return int(status), f": {message}" if message else "", blocks, {}
 
 
 def _locate(number: int, variable: str) -> tuple[int, int]:

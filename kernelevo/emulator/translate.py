@@ -10,7 +10,8 @@ diverged    Every lane has a next block; the lowest block runs first, for the la
             have the shapes that converged code assumes, it returns CONVERGED. So the analysis is an assumption that is
             tested where the modes meet: a wrong guess costs time, not correctness.
 
-Observers see every block, operation and access of the diverged translation; see Observer.
+Observers see every block, operation and access of the diverged translation, and those that ask for it every operation
+and access of the converged one; see Observer.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from . import layout as at
 from .check import CARRY, Kind, Operation, Unsupported, copy_operands, flatten
 from .emit import WARP, Emitter, element_type, host_features, is_signed, size_of, vector_constant
 from .flow import Block, Program, joins, spinning
-from .instruction import Address, Immediate, Instruction, Operand, Register, SpecialRegister, Symbol
+from .instruction import Address, Immediate, Instruction, Operand, Register, SpecialRegister, Symbol, Vector
 from .layout import Layout
 from .memory import (
     I1,
@@ -56,8 +57,37 @@ YIELD_AFTER = 4096  # back edges of the diverged function before it yields
 YIELD_AFTER_SPINS = 32
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Addresses of one access: those of the leaders with known offsets from them, or one for every lane."""
+
+    base: ir.Value | None
+    offsets: Offsets | None
+    groups: int
+    vector: ir.Value | None
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """One access to memory by the lanes of a warp."""
+
+    operation: Operation
+    part: int  # 1 for the second access of an instruction (the target of cp.async), else 0
+    space: str  # "global", "shared", "local", "const", "param" or "generic"
+    place: Place  # host addresses
+    address: Address | None  # as written, where the instruction has one
+    mask: ir.Value  # <32 x i1>: the lanes that make it
+    everyone: bool  # the mask is known to be all lanes
+    size: int  # bytes of an element; 0: not known, others tell the elements
+    count: int  # elements, one after the other
+    reads: bool
+    writes: bool
+    request_bytes: int  # per lane, as one memory request; 0 for what an earlier Touch of the instruction counts
+    values: tuple[ir.Value, ...] = ()  # what a store writes, a vector of integers per element
+
+
 class Observer(Protocol):
-    """Adds code to the diverged translation. Methods are called while code is made, at the place where it will run.
+    """Adds code to the translations. Methods are called while code is made, at the place where it will run.
 
     Make calls to C with `code.call_hook(index, *arguments)`: it calls LaunchConfig.hooks[index] as
     `void f(void* observer, WarpState* warp, arguments...)`. Masks are <32 x i1>; bitcast to i32 to pass them.
@@ -68,6 +98,11 @@ class Observer(Protocol):
     """
 
     name: str
+    converged: bool
+    """Whether there is a converged translation, and it is observed: its operations, waits and accesses."""
+
+    def start(self, code: Code) -> None:
+        """A translation begins."""
 
     def learned(self) -> Any:
         """What JSON can hold."""
@@ -78,13 +113,15 @@ class Observer(Protocol):
     def on_block(self, code: Code, block: Block, mask: ir.Value) -> None:
         """A block begins, for the lanes in `mask`."""
 
+    def on_wait(self, code: Code, operation: Operation, mask: ir.Value) -> None:
+        """The lanes in `mask` come to an operation for which they may have to wait for others. Perhaps not the first
+        time: while they wait they come here again."""
+
     def on_operation(self, code: Code, operation: Operation, mask: ir.Value) -> None:
         """An operation is about to execute for the lanes in `mask` (its guard included)."""
 
-    def on_access(
-        self, code: Code, operation: Operation, space: str, addresses: ir.Value, mask: ir.Value, bytes_per_lane: int
-    ) -> None:
-        """Memory is about to be read or written at `addresses` (<32 x i64> host addresses), atomics included."""
+    def on_access(self, code: Code, touch: Touch) -> ir.Value:
+        """Memory is about to be read or written, atomics included. The lanes that may do it: touch.mask or fewer."""
 
     def on_branch(self, code: Code, block: Block, taken: ir.Value, mask: ir.Value) -> None:
         """A conditional branch: `taken` are the lanes of `mask` that go to block.successors[0]."""
@@ -100,9 +137,9 @@ class Job:
     threads: int  # per block
 
 
-def translate_converged(job: Job) -> ir.Module:
+def translate_converged(job: Job, observer: Observer | None = None) -> ir.Module:
     """A module with the function `converged`. Raises Unsupported."""
-    return _Converged(job).build()
+    return _Converged(job, observer).build()
 
 
 def translate_diverged(job: Job, observer: Observer | None = None) -> ir.Module:
@@ -133,22 +170,13 @@ def _can_go_on(block: Block) -> bool:
     return bool(block.operations or block.successors)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Addresses of one access: those of the leaders with known offsets from them, or one for every lane."""
-
-    base: ir.Value | None
-    offsets: Offsets | None
-    groups: int
-    vector: ir.Value | None
-
-
 class Code:
     """What both translations share: operands, memory and the operations that are not rows of the rule table."""
 
     mask: ir.Value  # lanes that execute the current operation
 
-    def __init__(self, job: Job, name: str) -> None:
+    def __init__(self, job: Job, name: str, observer: Observer | None) -> None:
+        self.observer = observer
         self.job, self.program, self.layout, self.shapes = job, job.program, job.layout, job.shapes
         self.module = ir.Module(name)
         self.module.triple = llvm.get_process_triple()
@@ -167,6 +195,8 @@ class Code:
         self.spin_edges = spinning(self.program)
         self.reentries = reentries(job)
         self.block = self.program.blocks[0]
+        if observer:
+            observer.start(self)
 
     # --- small pieces
 
@@ -192,10 +222,10 @@ class Code:
     def give(self, status: int) -> None:
         self.b.ret(I32(status))
 
-    def call_hook(self, index: int, *arguments: ir.Value) -> None:
+    def call_hook(self, index: int, *arguments: ir.Value, result: ir.Type | None = None) -> ir.Value:
         """Calls an observer's C function; see Observer."""
         observer = self.load_from(self.block_state, PTR, at.BLOCK_OBSERVER)
-        self.call_runtime(at.FIRST_HOOK + index, ir.VoidType(), [observer, self.warp, *arguments])
+        return self.call_runtime(at.FIRST_HOOK + index, result or ir.VoidType(), [observer, self.warp, *arguments])
 
     def call_runtime(self, index: int, result: ir.Type, arguments: Sequence[ir.Value]) -> ir.Value:
         functions = self.load_from(self.block_state, PTR, at.BLOCK_FUNCTIONS)
@@ -358,14 +388,14 @@ class Code:
         """How many leaders' values a register is kept as; WARP for a value per lane."""
         raise NotImplementedError
 
-    def place(self, address: Operand, space: str) -> _Place:
+    def place(self, address: Operand, space: str) -> Place:
         assert isinstance(address, Address)
         base, offset = address.base, address.offset
         if isinstance(base, Symbol):
             here = self.symbol(Symbol(base.name, offset))
-            return self._in_space(_Place(here, ZERO, 1, None), space)
+            return self._in_space(Place(here, ZERO, 1, None), space)
         if isinstance(base, Immediate):
-            return self._in_space(_Place(I64(int(base.value) + offset), ZERO, 1, None), space)
+            return self._in_space(Place(I64(int(base.value) + offset), ZERO, 1, None), space)
         kind = "b64" if size_of(self.type_of(base.name)) == 64 else "b32"
         shape = self.shape_of(base)
         if shape and shape.offsets is not None:
@@ -375,15 +405,15 @@ class Code:
                 value = self.b.add(value, e.const(kind, offset))
             if kind == "b32" and shape.offsets != ZERO and not self.everyone():  # a masked lane's may wrap around
                 value = self.b.add(self.resized(value, WARP), vector_constant(I32, shape.offsets))
-                return self._in_space(_Place(None, None, 1, self.wide.resize(value, 64, signed=False)), space)
-            place = _Place(e.resize(value, 64, signed=False), shape.offsets, shape.groups, None)
+                return self._in_space(Place(None, None, 1, self.wide.resize(value, 64, signed=False)), space)
+            place = Place(e.resize(value, 64, signed=False), shape.offsets, shape.groups, None)
             return self._in_space(place, space)
         value = self.vector(base, kind)
         if offset:
             value = self.b.add(value, self.wide.const(kind, offset))
-        return self._in_space(_Place(None, None, 1, self.wide.resize(value, 64, signed=False)), space)
+        return self._in_space(Place(None, None, 1, self.wide.resize(value, 64, signed=False)), space)
 
-    def _in_space(self, place: _Place, space: str) -> _Place:
+    def _in_space(self, place: Place, space: str) -> Place:
         if space not in ("shared", "local"):
             return place
         start = self.shared_base if space == "shared" else self.local_base
@@ -392,13 +422,13 @@ class Code:
             offsets = place.offsets
             if stride:
                 offsets = tuple(offset + lane * stride for lane, offset in enumerate(offsets))
-            return _Place(self.b.add(place.base, self.emitters[place.groups].splat(start)), offsets, place.groups, None)
+            return Place(self.b.add(place.base, self.emitters[place.groups].splat(start)), offsets, place.groups, None)
         vector = self.b.add(self.addresses(place), splat(self.b, start, WARP))
         if stride:
             vector = self.b.add(vector, vector_constant(I64, [lane * stride for lane in range(WARP)]))
-        return _Place(None, None, 1, vector)
+        return Place(None, None, 1, vector)
 
-    def addresses(self, place: _Place) -> ir.Value:
+    def addresses(self, place: Place) -> ir.Value:
         """A place as <32 x i64>."""
         if place.vector is not None:
             return place.vector
@@ -431,8 +461,7 @@ class Code:
         arguments = []
         for source, kind in zip(sources, source_kinds, strict=True):
             if isinstance(source, Address):
-                arguments.append(self.addresses(self.place(source, self.space_of(instruction))))
-                self.accessed(operation, arguments[-1], kind)
+                arguments.append(self.rule_addresses(operation, source, emitter))
             else:
                 arguments.append(self.leaders(source, kind, groups))
         if row.carry_in:
@@ -460,8 +489,63 @@ class Code:
                 return modifier
         return "generic"
 
-    def accessed(self, operation: Operation, addresses: ir.Value, kind: str) -> None:
-        """A hook for observers: a rule is about to touch memory."""
+    def rule_addresses(self, operation: Operation, source: Address, emitter: Emitter) -> ir.Value:
+        """The addresses that a rule touches, observed; lanes that may not touch theirs are taken out of the mask, or
+        where a rule has no mask, sent to memory that nobody uses."""
+        instruction = operation.instruction
+        space = self.space_of(instruction)
+        place = self.place(source, space)
+        addresses = self.addresses(place)
+        opcode = instruction.opcode
+        if self.observer is None or opcode in _TOUCH_NOTHING:
+            return addresses
+        # What an exchange takes out of the memory is seldom of interest to anybody.
+        reads = opcode != "stmatrix" and "exch" not in instruction.modifiers
+        writes = opcode in _WRITES
+        size = size_of(instruction.types[-1]) // 8 if instruction.types else 0
+        if opcode == "wmma":  # the rule finds the addresses of its elements; as a request, only their first is known
+            emitter.touch = lambda where, size: self.element_addresses(operation, space, where, size)
+            request = Touch(operation, 0, space, place, source, self.mask, self.everyone(), 0, 1, True, False,
+                            request_bytes=size)  # fmt: skip
+            self.observer.on_access(self, request)
+            return addresses
+        mask, count = self.mask, _vector_length(instruction)
+        if opcode in ("ldmatrix", "stmatrix"):
+            matrices = next(int(m[1]) for m in instruction.modifiers if m in ("x1", "x2", "x4"))
+            size, count = 4, 4
+            mask = self.b.and_(mask, vector_constant(I1, [lane < 8 * matrices for lane in range(WARP)]))
+        touch = Touch(
+            operation, 0, space, place, source, mask, self.everyone() and mask is self.mask, size, count, reads, writes,
+            request_bytes=size * count,
+        )  # fmt: skip
+        allowed = self.observer.on_access(self, touch)
+        if allowed is mask:
+            return addresses
+        if opcode in ("ldmatrix", "stmatrix"):
+            return self.b.select(allowed, addresses, self.sink())
+        emitter.mask = allowed
+        return addresses
+
+    def element_addresses(self, operation: Operation, space: str, where: ir.Value, size: int) -> ir.Value:
+        """As rule_addresses, for an instruction that finds the addresses of its elements itself."""
+        assert self.observer
+        writes = "store" in operation.instruction.modifiers
+        place = Place(None, None, 1, where)
+        touch = Touch(
+            operation, 0, space, place, None, self.mask, self.everyone(), size, 1, not writes, writes,
+            request_bytes=0,
+        )  # fmt: skip
+        allowed = self.observer.on_access(self, touch)
+        return where if allowed is self.mask else self.b.select(allowed, where, self.sink())
+
+    def sink(self) -> ir.Value:
+        """Addresses of memory that nobody uses otherwise."""
+        here = self.b.ptrtoint(self.pointer_to(self.block_state, at.BLOCK_SINK), I64)
+        return splat(self.b, here, WARP)
+
+    def touched(self, touch: Touch) -> ir.Value:
+        """The lanes that may do it; touch.mask itself when nobody objects."""
+        return self.observer.on_access(self, touch) if self.observer else touch.mask
 
     def load(self, operation: Operation) -> None:
         instruction, access = operation.instruction, operation.access
@@ -474,10 +558,24 @@ class Code:
             size, count = 8, 2
         if access.volatile:
             self.memory_fence()
+        address = instruction.operands[1]
+        assert isinstance(address, Address)
+        mask = self.touched(
+            Touch(operation, 0, access.space, place, address, self.mask, self.everyone(), size, count, True, False,
+                  request_bytes=access.bytes_per_lane)
+        )  # fmt: skip
         if place.base is not None and place.offsets is not None and self.everyone():
-            values = load_known(self.b, place.base, place.offsets, place.groups, size, count)
+            base, offsets, groups = place.base, place.offsets, place.groups
+            if mask is self.mask:
+                values = load_known(self.b, base, offsets, groups, size, count)
+            else:
+                values = self.either(
+                    mask,
+                    lambda: load_known(self.b, base, offsets, groups, size, count),
+                    lambda: load_unknown(self.b, self.addresses(place), mask, size, count),
+                )
         else:
-            values = load_unknown(self.b, self.observed(operation, place), self.mask, size, count)
+            values = load_unknown(self.b, self.addresses(place), mask, size, count)
         if access.volatile:
             self.memory_fence()
         if kind == "b128":
@@ -493,31 +591,78 @@ class Code:
         instruction, access = operation.instruction, operation.access
         assert access
         sources = flatten(instruction.operands[1])
-        place = self.place(instruction.operands[0], access.space)
+        address = instruction.operands[0]
+        assert isinstance(address, Address)
+        place = self.place(address, access.space)
         kind = access.type
-        size = TYPE_BYTES[kind]
+        size, count = TYPE_BYTES[kind], access.count
+        if kind == "b128":
+            size, count = 8, 2
+
+        def vectors() -> list[ir.Value]:
+            shape = self.wide.shape(integer(TYPE_BYTES[kind]))
+            values = [self.wide.bitcast(self.vector(source, kind), shape) for source in sources]
+            return self.halves(values) if kind == "b128" else values
+
         if access.volatile:
             self.memory_fence()
-        if place.base is not None and place.offsets is not None and self.everyone():
-            if place.offsets == ZERO and place.groups == 1:
+        mask, known = self.mask, place.base is not None and place.offsets is not None and self.everyone()
+        if self.observer:
+            mask = self.observer.on_access(
+                self,
+                Touch(operation, 0, access.space, place, address, self.mask, self.everyone(), size, count, False, True,
+                      request_bytes=access.bytes_per_lane, values=tuple(vectors())),
+            )  # fmt: skip
+        if known:
+            assert place.base is not None and place.offsets is not None
+            base, offsets, groups = place.base, place.offsets, place.groups
+            if offsets == ZERO and groups == 1:
                 values = [self.last_lane(source, kind) for source in sources]
+                values = self.halves(values) if kind == "b128" else values
             else:
-                values = [
-                    self.wide.bitcast(self.vector(source, kind), self.wide.shape(integer(size))) for source in sources
-                ]
-            base, offsets = place.base, place.offsets
-            if kind == "b128":
-                values, size = self.halves(values), 8
-            store_known(self.b, base, offsets, place.groups, values, size)
+                values = vectors()
+            if mask is self.mask:
+                store_known(self.b, base, offsets, groups, values, size)
+            else:
+                each = vectors()
+                self.either(
+                    mask,
+                    lambda: store_known(self.b, base, offsets, groups, values, size),
+                    lambda: store_unknown(self.b, self.addresses(place), mask, each, size),
+                )
         else:
-            values = [
-                self.wide.bitcast(self.vector(source, kind), self.wide.shape(integer(size))) for source in sources
-            ]
-            if kind == "b128":
-                values, size = self.halves(values), 8
-            store_unknown(self.b, self.observed(operation, place), self.mask, values, size)
+            store_unknown(self.b, self.addresses(place), mask, vectors(), size)
         if access.volatile:
             self.memory_fence()
+
+    def either(
+        self,
+        mask: ir.Value,
+        everyone: Callable[[], list[ir.Value] | None],
+        some: Callable[[], list[ir.Value] | None],
+    ) -> list[ir.Value]:
+        """What `everyone` gives where all lanes are in `mask`, else what `some` gives, in the shapes of the former."""
+        b = self.b
+        all_of_them, part, done = (self.new_block(name) for name in ("all_lanes", "some_lanes", "access_done"))
+        b.cbranch(b.icmp_unsigned("==", b.bitcast(mask, I32), I32(-1)), all_of_them, part)
+        self.go_on_in(all_of_them)
+        values = everyone() or []
+        first = b.block
+        b.branch(done)
+        self.go_on_in(part)
+        others = [
+            self.resized(value, self.emitter_of(like).lanes) for value, like in zip(some() or [], values, strict=True)
+        ]
+        second = b.block
+        b.branch(done)
+        self.go_on_in(done)
+        merged = []
+        for value, other in zip(values, others, strict=True):
+            phi = b.phi(value.type)
+            phi.add_incoming(value, first)
+            phi.add_incoming(other, second)
+            merged.append(phi)
+        return merged
 
     def last_lane(self, operand: Operand | None, kind: str) -> ir.Value:
         """What is left when all lanes store to one address, as an integer."""
@@ -533,9 +678,6 @@ class Code:
         e = self.emitter_of(value)
         return [e.resize(value, 64, signed=False), e.resize(self.b.lshr(value, e.const("b128", 64)), 64, signed=False)]
 
-    def observed(self, operation: Operation, place: _Place) -> ir.Value:
-        return self.addresses(place)
-
     def memory_fence(self) -> None:
         """Keeps the compiler from moving or merging memory accesses across this place."""
         self.b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
@@ -549,7 +691,7 @@ class Code:
         element, count = (8, size // 8) if size >= 8 else (4, 1)
         to, origin = self.place(target, "shared"), self.place(source, "global")
         known = self.everyone() and to.offsets is not None and origin.offsets is not None and not rest
-        if known and to.groups == origin.groups == 1:
+        if known and to.groups == origin.groups == 1 and self.observer is None:
             assert to.base is not None and to.offsets and origin.base is not None and origin.offsets
             values = load_known(self.b, origin.base, origin.offsets, 1, element, count)
             if to.offsets != ZERO:
@@ -562,14 +704,24 @@ class Code:
             return
         sources = self.addresses(origin)
         if rest:
-            element = 4
-            values = self.copied_words(operation, sources, self.bytes_to_copy(rest[0], size), size // element)
+            element, count = 4, size // 4
+            values = self.copied_words(operation, sources, self.bytes_to_copy(rest[0], size), count)
         else:
-            self.accessed(operation, sources, "global")
-            values = load_unknown(self.b, sources, self.mask, element, count)
-        targets = self.addresses(to)
-        self.accessed(operation, targets, "shared")
-        store_unknown(self.b, targets, self.mask, values, element)
+            mask = self.copy_part(operation, 0, "global", origin, self.mask, element, count, size)
+            values = load_unknown(self.b, sources, mask, element, count)
+        mask = self.copy_part(operation, 1, "shared", to, self.mask, element, count, size, tuple(values))
+        store_unknown(self.b, self.addresses(to), mask, values, element)
+
+    def copy_part(
+        self, operation: Operation, part: int, space: str, place: Place, mask: ir.Value, size: int, count: int,
+        request_bytes: int, values: tuple[ir.Value, ...] = (),
+    ) -> ir.Value:  # fmt: skip
+        """The lanes of `mask` that may read (part 0) or write (part 1) their piece of a copy."""
+        everyone = self.everyone() and mask is self.mask
+        return self.touched(
+            Touch(operation, part, space, place, None, mask, everyone, size, count, part == 0, part == 1,
+                  request_bytes, values)
+        )  # fmt: skip
 
     def bytes_to_copy(self, operand: Operand, size: int) -> ir.Value:
         """What cp.async's fourth operand says: src-size, or that the source is ignored. The rest becomes zeros."""
@@ -580,18 +732,17 @@ class Code:
 
     def copied_words(self, operation: Operation, sources: ir.Value, used: ir.Value, count: int) -> list[ir.Value]:
         """`count` words of 4 bytes each; bytes from the first `used` on are zeros."""
-        b, const, whole_mask, values = self.b, self.wide.const, self.mask, []
+        b, const, values = self.b, self.wide.const, []
         for k in range(count):
-            self.mask = b.and_(whole_mask, b.icmp_unsigned(">", used, const("b32", 4 * k)))
-            if k == 0:
-                self.accessed(operation, sources, "global")
+            mask = wanted = b.and_(self.mask, b.icmp_unsigned(">", used, const("b32", 4 * k)))
             where = b.add(sources, const("b64", 4 * k)) if k else sources
-            (word,) = load_unknown(b, where, self.mask, 4, 1)
+            place = Place(None, None, 1, where)
+            mask = self.copy_part(operation, 0, "global", place, wanted, 4, 1, 4 * count if k == 0 else 0)
+            (word,) = load_unknown(b, where, mask, 4, 1)
             left = b.sub(used, const("b32", 4 * k))
             some = b.sub(b.shl(const("b32", 1), b.mul(left, const("b32", 8))), const("b32", 1))
             bits = b.select(b.icmp_unsigned("<", left, const("b32", 4)), some, const("b32", -1))
-            values.append(b.select(self.mask, b.and_(word, bits), const("b32", 0)))
-        self.mask = whole_mask
+            values.append(b.select(wanted, b.and_(word, bits), const("b32", 0)))
         return values
 
     def move(self, operation: Operation) -> None:
@@ -720,6 +871,17 @@ class Code:
         return inner[0], count, inner[-1], code
 
 
+_TOUCH_NOTHING = frozenset(("prefetch", "prefetchu", "applypriority", "discard"))
+_WRITES = frozenset(("atom", "red", "stmatrix"))
+
+
+def _vector_length(instruction: Instruction) -> int:
+    """Elements per lane of an atomic operation."""
+    if "cas" in instruction.modifiers:
+        return 1
+    return next((len(operand.elements) for operand in instruction.operands if isinstance(operand, Vector)), 1)
+
+
 _HANDLERS: dict[Kind, Callable[[Code, Operation], None]] = {
     Kind.RULE: Code.rule, Kind.LOAD: Code.load, Kind.STORE: Code.store, Kind.COPY: Code.copy, Kind.MOVE: Code.move,
     Kind.CONVERT_ADDRESS: Code.convert_address, Kind.IS_SPACE: Code.is_space, Kind.CALL: Code.call,
@@ -744,8 +906,8 @@ class _Callee:
 
 
 class _Converged(Code):
-    def __init__(self, job: Job) -> None:
-        super().__init__(job, "converged")
+    def __init__(self, job: Job, observer: Observer | None) -> None:
+        super().__init__(job, "converged", observer)
         self.guard: ir.Value | None = None  # i1 if uniform, <32 x i1> if not
         self.values: dict[str, dict[int, ir.Value]] = {}  # register -> groups -> value, in the current block
         self.mask = all_lanes()
@@ -798,6 +960,10 @@ class _Converged(Code):
             self.mask = self.wide.splat(self.guard) if uniform else self.guard
         if id(operation) in self.shapes.checks:
             self.check(operation)
+        if self.observer:
+            if operation.waits_for_lanes:
+                self.observer.on_wait(self, operation, all_lanes())
+            self.observer.on_operation(self, operation, self.mask)
         self.execute(operation)
         self.guard = None
 
@@ -932,6 +1098,8 @@ class _Converged(Code):
                 self.give(at.EXITED)
             return
         self.operation = control
+        if self.observer:
+            self.observer.on_operation(self, control, all_lanes())
         {
             Kind.BRANCH: self.finish_branch, Kind.INDIRECT_BRANCH: self.finish_indirect, Kind.EXIT: self.finish_exit,
             Kind.TRAP: self.finish_trap, Kind.BARRIER: self.finish_barrier, Kind.ARRIVE: self.finish_arrive,
@@ -1071,8 +1239,7 @@ class _Lane:
 
 class _Diverged(Code):
     def __init__(self, job: Job, observer: Observer | None) -> None:
-        super().__init__(job, "diverged")
-        self.observer = observer
+        super().__init__(job, "diverged", observer)
         self.lanes = _Lane()
         self.block_mask: ir.Value = all_lanes()
 
@@ -1146,6 +1313,8 @@ class _Diverged(Code):
     def one(self, operation: Operation) -> None:
         self.mask = self.block_mask
         if operation.waits_for_lanes:
+            if self.observer:
+                self.observer.on_wait(self, operation, self.mask)
             self.wait_for_lanes(operation)
         guard = operation.instruction.guard
         if guard:
@@ -1250,27 +1419,6 @@ class _Diverged(Code):
                 self.b.store(new, self.slot(name), align=4)
             else:
                 masked_store(self.b, value, self.slot(name), self.block_mask, 64)
-
-    # --- observers
-
-    def observed(self, operation: Operation, place: _Place) -> ir.Value:
-        addresses = self.addresses(place)
-        access = operation.access
-        if self.observer and access:
-            self.observer.on_access(self, operation, access.space, addresses, self.mask, access.bytes_per_lane)
-        return addresses
-
-    def accessed(self, operation: Operation, addresses: ir.Value, kind: str) -> None:
-        if not self.observer:
-            return
-        instruction = operation.instruction
-        if operation.kind is Kind.COPY:
-            size = instruction.operands[2]
-            assert isinstance(size, Immediate)
-            self.observer.on_access(self, operation, kind, addresses, self.mask, int(size.value))
-        else:
-            size_bytes = size_of(instruction.types[-1]) // 8 if instruction.types else 0
-            self.observer.on_access(self, operation, self.space_of(instruction), addresses, self.mask, size_bytes)
 
     # --- control flow
 

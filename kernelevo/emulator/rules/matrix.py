@@ -227,7 +227,7 @@ def _gather(e: Emitter, addresses: ir.Value, size: int) -> ir.Value:
     element = ir.IntType(8 * size)
     vector, pointers = ir.VectorType(element, WARP), ir.VectorType(PTR, WARP)
     everyone = vector_constant(I1, [1] * WARP)
-    where = e.builder.inttoptr(addresses, pointers)
+    where = e.builder.inttoptr(e.touch(addresses, size) if e.touch else addresses, pointers)
     name = f"llvm.masked.gather.v{WARP}i{8 * size}.v{WARP}p0"
     return e.call(name, vector, where, I32(size), everyone, ir.Constant(vector, None))
 
@@ -251,7 +251,7 @@ def _wmma_store(e: Emitter, i: Instruction, base: ir.Value, *args: ir.Value) -> 
             part = e.builder.lshr(word, e.const("b32", 16 * position)) if position else word
             part = e.resize(part, 8 * size, signed=False)
             address = e.builder.add(base, _offsets(e, step, by_row, size, place))
-            where = e.builder.inttoptr(address, ir.VectorType(PTR, WARP))
+            where = e.builder.inttoptr(e.touch(address, size) if e.touch else address, ir.VectorType(PTR, WARP))
             name = f"llvm.masked.scatter.v{WARP}i{8 * size}.v{WARP}p0"
             e.call(name, ir.VoidType(), part, where, I32(size), vector_constant(I1, [1] * WARP))
     return None

@@ -1,0 +1,102 @@
+"""Checked kernels: a kernel's translations with the calls of checking.py in them, and what a launch of them found.
+
+Takes a Module, gives a CheckedKernel. A checked launch does what the kernel does, but for accesses that are not
+allowed: those are left out (they read zeros), and the launch goes on. It runs on one thread, so its findings are the
+same every time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+from .checking import Checking
+from .grid import Compiled, LaunchStatus, Variant, compile_kernel, launch
+from .module import Module
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that a kernel did and must not do: the first of its kind on its line."""
+
+    kind: str
+    """"out of bounds", "use after free", "misaligned", "null pointer", "write to const", "uninitialised read", ..."""
+    text: str
+    """One line"""
+    kernel: str
+    """Entry name"""
+    line: int | None
+    """Of the .cu file, with -lineinfo"""
+    position: str
+    """file:line:column of the PTX"""
+    block: tuple[int, int, int] | None
+    thread: tuple[int, int, int] | None
+    address: int | None
+    """Bytes from the start of `allocation`, negative before it; of a null pointer, the pointer"""
+    allocation: str | None
+    """What is there, or nearest"""
+    access_bytes: int | None
+    """Of one thread's access"""
+
+
+class CheckedKernel:
+    """One kernel at one block size, ready for checked launches."""
+
+    def __init__(self, module: Module, entry: str, block: tuple[int, int, int]) -> None:
+        """Raises Unsupported and PtxError, with file:line:column; KeyError for an unknown entry."""
+        self.observer = Checking()
+        self.kernel: Compiled = compile_kernel(module, entry, block, Variant.CHECKED, observer=self.observer)
+        self.variables = [
+            (each.address, each.size, each.variable.space != "const", f"the module variable {name}")
+            for name, each in module.variables.items()
+        ]
+
+    def check(
+        self,
+        grid: tuple[int, int, int],
+        dynamic_shared_bytes: int,
+        parameters: int,
+        *,
+        cooperative: bool = False,
+        schedule: int = 0,
+        time_limit_seconds: float = 0,
+    ) -> tuple[LaunchStatus, str, int, tuple[Finding, ...]]:
+        """Runs the grid: (how it ended, message, blocks run, findings).
+
+        parameters: address of the packed parameters. The others as in grid.launch.
+        """
+        from . import _runtime
+
+        size = self.kernel.info.params_bytes
+        packed = ctypes.string_at(parameters, size)
+        checker = _runtime.Checker(
+            sites=self.observer.sites,
+            local_bytes=self.observer.local_bytes,
+            local_stride=self.kernel.local_bytes,
+            variables=self.variables,
+        )
+        report = launch(
+            self.kernel,
+            grid,
+            self.kernel.block,
+            dynamic_shared_bytes,
+            packed,
+            threads=1,
+            time_limit_seconds=time_limit_seconds,
+            hooks=checker.hooks,
+            observer=checker.observer,
+            cooperative=cooperative,
+            schedule=schedule,
+            watcher=checker.watcher,
+        )
+        findings = tuple(self._finding(found) for found in checker.findings())
+        return report.status, report.message, report.blocks_run, findings
+
+    def _finding(self, found: dict[str, object]) -> Finding:
+        site = self.observer.sites[int(str(found.pop("site")))]
+        return Finding(
+            kernel=self.kernel.info.name,
+            line=site["line"] or None,
+            position=site["position"],
+            **found,  # type: ignore[arg-type]
+        )
