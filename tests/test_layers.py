@@ -14,7 +14,7 @@ VOCABULARY = {"records", "errors"}
 PROTOCOLS = {"devices", "models"}  # their __init__ only
 STAGES = {"tasks", "toolchain", "build", "verify", "measure", "selection", "prompt", "propose", "archive"}
 IMPLEMENTATIONS = {"devices", "models", "worker"}
-JOINTS = {"cascade", "evaluate", "evolve", "selftest", "__init__"}
+JOINTS = {"cascade", "evaluate", "evolve", "lint", "selftest", "__init__"}
 
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:
@@ -50,6 +50,8 @@ def is_allowed(source: str, target: str, module: str) -> bool:
         return True  # the two halves of a device
     if source in STAGES | IMPLEMENTATIONS and target in PROTOCOLS:
         return module in ("kernelevo.devices", "kernelevo.models")
+    if source == "build" and module == "kernelevo.devices.recorder":
+        return True  # what a Python candidate wants built is found out in a worker
     return target == "toolchain" and source in ("build", "devices")
 
 

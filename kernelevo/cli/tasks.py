@@ -1,4 +1,4 @@
-"""`kernelevo tasks list|show|check|selftest|new`."""
+"""`kernelevo tasks list|show|lint|new`."""
 
 from __future__ import annotations
 
@@ -55,18 +55,35 @@ def show(name: Annotated[str, typer.Argument(help="a task's name, or the path of
 
 
 @group.command()
-def check(name: Annotated[str, typer.Argument(help="a task's name, or the path of its folder")]) -> None:
-    """Proves that a task can tell wrong from right: zeros, shuffled or half-precision outputs must be rejected."""
-    from kernelevo.tasks import load_task
-    from kernelevo.verify import check_task
+def lint(
+    names: Annotated[list[str] | None, typer.Argument(help="names or folders of tasks; all when none is given")] = None,
+    judge: Annotated[str | None, typer.Option(help="ask this model, too, whether the reference is redundant")] = None,
+) -> None:
+    """Finds tasks that cannot tell wrong from right, or that are not worth solving, and says how to repair them.
 
-    task = load_task(name, root=read_settings().tasks)
-    findings = check_task(task)
-    for finding in findings:
-        console.print(f"{finding.kind}: {finding.text}")
-    if findings:
-        raise typer.Exit(1)
-    console.print(f"{task.name}: every fake is rejected, and the outputs depend on every input")
+    Exit code: 0 no flaw, 1 flaws, 2 could not do it.
+    """
+    from kernelevo.evaluate import load_device
+    from kernelevo.lint import ask, lint, lint_seed
+    from kernelevo.models.load import load_model
+    from kernelevo.tasks import list_tasks, load_task
+
+    settings = read_settings()
+    model = load_model(judge) if judge is not None else None
+    flawed = 0
+    with load_device("emulator", settings) as device:
+        for name in names or [task.name for task in list_tasks(settings.tasks)]:
+            task = load_task(name, root=settings.tasks)
+            flaws = [*lint(task), *lint_seed(task, device, settings)]
+            opinions = ask(task, model) if model is not None else ()
+            flawed += bool(flaws)
+            for flaw in (*flaws, *opinions):
+                line = f"{task.name}: {flaw.kind}: {flaw.text}\n  repair: {flaw.repair}"
+                console.print(line, markup=False, highlight=False)
+            if not flaws:
+                seed = "its seed passes" if task.seed_source else "it has no seed"
+                console.print(f"{task.name}: no flaw; {seed}", markup=False, highlight=False)
+    raise typer.Exit(1 if flawed else 0)
 
 
 @group.command()

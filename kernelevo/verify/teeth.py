@@ -1,8 +1,8 @@
-"""Whether a task can tell wrong from right. Takes a task, gives findings; runs the reference alone, on the CPU.
+"""What wrong kernels typically return, and whether a task rejects it. Takes a task and expected outputs; runs the
+reference alone, on the CPU.
 
-Teeth: what a wrong kernel typically returns is put in place of the outputs, and the error rule must reject it on at
-least one TEST case: zeros, the mean, the right values in another order, half-precision arithmetic, the last tile left
-at zero. Degenerate: outputs that do not depend on an input, that hardly vary, or that are largely infinite or NaN.
+Each fake is put in place of the outputs: zeros, the mean, the right values in another order, half-precision arithmetic,
+the last tile left at zero. The error rule must reject it on at least one TEST case. lint.py has the other rules.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ from typing import Any
 
 import torch
 
-from kernelevo.records import Case, Finding, Purpose, Task
-from kernelevo.verify.oracle import Expected, compute_expected, one_thread, run_reference
+from kernelevo.records import Task
+from kernelevo.verify.oracle import Expected, run_reference
 from kernelevo.verify.rule import compare
 
 Outputs = tuple[torch.Tensor, ...]
 
 
-def check_task(task: Task) -> tuple[Finding, ...]:
-    """What is wrong with the task; empty when every fake is caught and the outputs depend on every input.
-
-    Raises TaskError when the reference fails on a declared case.
-    """
-    with one_thread():
-        cases = [(case, compute_expected(task, case)) for case in task.cases if case.purpose is Purpose.TEST]
-        return (*_toothless(task, cases), *_degenerate(task, cases))
+def toothless(task: Task, cases: Sequence[Expected]) -> Iterator[str]:
+    """Names of the fakes that pass every case."""
+    caught: dict[str, bool] = {}
+    # A single value is its own mean and its own shuffle: such cases count only where there are no others.
+    for expected in [e for e in cases if _holds_many(e)] or cases:
+        for name, outputs in fakes(task, expected):
+            if not caught.setdefault(name, False):
+                caught[name] = not accepts(task, outputs, expected)
+    yield from (name for name, was_caught in caught.items() if not was_caught)
 
 
 def fakes(task: Task, expected: Expected) -> Iterator[tuple[str, Outputs]]:
@@ -45,47 +46,12 @@ def fakes(task: Task, expected: Expected) -> Iterator[tuple[str, Outputs]]:
         )
 
 
-def _toothless(task: Task, cases: Sequence[tuple[Case, Expected]]) -> Iterator[Finding]:
-    caught: dict[str, bool] = {}
-    # A single value is its own mean and its own shuffle: such cases count only where there are no others.
-    for expected in [e for _, e in cases if _holds_many(e)] or [e for _, e in cases]:
-        for name, outputs in fakes(task, expected):
-            if not caught.setdefault(name, False):
-                caught[name] = not _accepts(task, outputs, expected)
-    for name, was_caught in caught.items():
-        if not was_caught:
-            yield Finding(kind="no teeth", text=f"outputs that are {name} pass every TEST case")
-
-
-def _degenerate(task: Task, cases: Sequence[tuple[Case, Expected]]) -> Iterator[Finding]:
-    dead = set(range(len(cases[0][1].inputs)))
-    many, singles, special = [], [], 0.0  # how much many values vary within an output, and single ones between cases
-    for _, expected in cases:
-        for number in list(dead):
-            changed = _with_changed(expected.inputs, number)
-            if changed is None or not _accepts(task, run_reference(task, changed), expected):
-                dead.discard(number)
-        for output in expected.oracle:
-            values = output.to(torch.float64)
-            finite = values[torch.isfinite(values)]
-            special = max(special, 1.0 - finite.numel() / max(values.numel(), 1))
-            if finite.numel() > 1:
-                many.append(float(finite.std()) / max(float(finite.abs().max()), 1e-300))
-            elif finite.numel():
-                singles.append(float(finite))
-    for number in sorted(dead):
-        yield Finding(kind="degenerate", text=f"the outputs do not depend on input {number}")
-    if max(many, default=0.0) < 1e-3 and max(singles, default=0.0) - min(singles, default=0.0) < 1e-3:
-        yield Finding(kind="degenerate", text="every output is nearly constant: its mean would do")
-    if special > 0.01:
-        yield Finding(kind="degenerate", text=f"up to {special:.0%} of an output is infinite or NaN")
-
-
 def _holds_many(expected: Expected) -> bool:
     return any(output.numel() > 1 for output in expected.reference)
 
 
-def _accepts(task: Task, outputs: Outputs, expected: Expected) -> bool:
+def accepts(task: Task, outputs: Outputs, expected: Expected) -> bool:
+    """Whether outputs of the right dtypes pass the error rule, or the task's own comparison."""
     if any(output.shape != model.shape for output, model in zip(outputs, expected.reference, strict=True)):
         return False
     if task.compare is not None:
@@ -94,7 +60,7 @@ def _accepts(task: Task, outputs: Outputs, expected: Expected) -> bool:
     return all(compare(*row).accepted for row in rows)
 
 
-def _with_changed(inputs: tuple[Any, ...], number: int) -> tuple[Any, ...] | None:
+def with_changed(inputs: tuple[Any, ...], number: int) -> tuple[Any, ...] | None:
     """The inputs with one of them changed throughout; None when it cannot be changed without leaving its domain."""
     value = inputs[number]
     if not isinstance(value, torch.Tensor):
