@@ -2,10 +2,12 @@
 
 A TEST case is a declared size with one initialisation and one distribution. All combinations would be slow to run and
 teach little, so each size and initialisation meets "normal" and a few others, which rotate until all have been used.
+The largest size meets "spike": with as many rows as columns, every column matters in some row.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -54,14 +56,17 @@ def declared_cases(
 ) -> tuple[Case, ...]:
     """TEST and BENCH cases of a task file, in its order. Seeds derive from the task's and the case's name."""
     others = _rotation([d for d in distributions if d != "normal"])
-    first = ["normal"] if "normal" in distributions else []
+    largest = max(test, key=lambda sizes: math.prod(max(size, 1) for size in sizes.values()))
     cases = []
     for sizes in test:
+        wanted = ("normal", "spike") if sizes is largest else ("normal",)
+        first = [name for name in wanted if name in distributions]
         for dtype in dtypes:
             for initialisation in initialisations:
                 chosen = [*first]
                 while len(chosen) < min(DISTRIBUTIONS_PER_SIZE, len(distributions)):
-                    chosen.append(next(others))
+                    other = next(others)
+                    chosen += [other] if other not in chosen else []
                 for distribution in chosen:
                     name = case_name(sizes, dtype, distribution, initialisation)
                     cases.append(_declared(task, name, sizes, dtype, distribution, initialisation, Purpose.TEST))

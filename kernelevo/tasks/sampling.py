@@ -23,10 +23,10 @@ DISTRIBUTIONS = {
     "tiny": "deviation 1e-4: catches absolute tolerances and a wrong eps",
     "huge": "deviation 1e3: catches a missing maximum before exp, and overflow in half precision",
     "sparse": "nine of ten are zero: catches division by a count or a sum that may be zero",
-    "spike": "zero but for one value of 10 in each row, at a random place: catches omitted regions",
+    "spike": "zero but for one 1000 in each row, all places in turn: catches omitted regions, maxima of a part",
     "constant": "one value everywhere: catches 0/0 and cancellation",
     "sorted": "ascending along the last dimension: catches work that takes only a part of a row as its sample",
-    "negative": "minus the absolute value: catches a maximum that starts from zero, and outputs that are inputs",
+    "negative": "minus the absolute value, every other row lower by 200: catches a maximum that starts from zero",
     "denormal": "every other value below the smallest normal number, the rest normal",
 }
 
@@ -57,21 +57,31 @@ def sample(shape: Sequence[int], case: Case, generator: torch.Generator) -> torc
         case "sparse":
             values = normal * (torch.rand(normal.shape, generator=generator) < 0.1)
         case "spike":
-            rows = torch.zeros(normal.shape).reshape(-1, normal.shape[-1] if normal.dim() else 1)
-            place = torch.randint(rows.shape[1], (rows.shape[0], 1), generator=generator)
-            values = rows.scatter_(1, place, 10.0).reshape(normal.shape)
+            rows = torch.zeros_like(_rows(normal))
+            places = torch.randperm(rows.shape[1], generator=generator)
+            number = torch.arange(rows.shape[0])
+            rows[number, places[number % rows.shape[1]]] = 1000.0
+            values = rows.reshape(normal.shape)
         case "constant":
             values = torch.full(normal.shape, 1.0 + float(torch.rand((), generator=generator)))
         case "sorted":
             values = normal.sort(dim=-1).values if normal.dim() else normal
         case "negative":
-            values = -normal.abs()
+            rows = -_rows(normal).abs()
+            rows[::2] -= 200.0
+            values = rows.reshape(normal.shape)
         case "denormal":
             odd = torch.arange(normal.numel()).reshape(normal.shape) % 2 == 1
             values = torch.where(odd, normal.clamp(-1, 1).to(torch.float64) * torch.finfo(dtype).tiny, normal)
         case unknown:
             raise ValueError(f"unknown distribution {unknown!r}: expected one of {', '.join(DISTRIBUTIONS)}")
     return values.to(dtype).contiguous()
+
+
+def _rows(values: torch.Tensor) -> torch.Tensor:
+    """As a matrix whose rows are along the last dimension; without rows when there are no elements."""
+    columns = max(values.shape[-1], 1) if values.dim() else 1
+    return values.reshape(values.numel() // columns, columns)
 
 
 def sample_parameter(shape: Sequence[int], case: Case, generator: torch.Generator) -> torch.Tensor:

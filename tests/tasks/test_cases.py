@@ -109,19 +109,33 @@ def test_distributions_are_what_they_are_named():
     assert float(draw("tiny").abs().max()) < 1e-3
     assert float(draw("huge").abs().max()) > 1e3
     assert 0.8 < float((draw("sparse") == 0).double().mean()) < 0.97
-    assert torch.equal((draw("spike") == 10.0).sum(dim=-1), torch.ones(50, dtype=torch.int64))
+    assert torch.equal((draw("spike") == 1000.0).sum(dim=-1), torch.ones(50, dtype=torch.int64))
     assert int((draw("spike") != 0).sum()) == 50
     assert len(draw("constant").unique()) == 1
     assert bool((draw("sorted").diff(dim=-1) >= 0).all())
-    assert bool((draw("negative") <= 0).all())
+    negative = draw("negative")
+    assert bool((negative <= 0).all())
+    assert float(negative[::2].max()) < -199.9 and float(negative[1::2].max()) > -1.0
     tiny = torch.finfo(torch.float32).tiny
     denormal = draw("denormal")
     assert bool(((denormal != 0) & (denormal.abs() < tiny)).any())
     assert float(denormal.abs().max()) > 1.0
 
 
-def test_spikes_are_at_random_places():
-    assert len(draw("spike").argmax(dim=-1).unique()) > 10
+def test_spikes_are_at_random_places_and_with_enough_rows_at_all():
+    assert torch.equal(draw("spike", (37, 37)).argmax(dim=-1).sort().values, torch.arange(37))
+    one, two = (draw("spike", (37, 37), seed=seed).argmax(dim=-1) for seed in (1, 2))
+    assert not torch.equal(one, two)
+    assert draw("spike", (5, 0)).shape == (5, 0)
+
+
+@pytest.mark.parametrize("name", ["softmax", "cross_entropy"])
+def test_every_column_holds_the_maximum_of_some_row_where_a_kernel_takes_one(name):
+    task = load_task(name)
+    (spike, *_) = [c for c in task.cases if c.distribution == "spike" and c.sizes["rows"] == 320]
+    logits = task.inputs(spike, torch.Generator().manual_seed(spike.seed))[0]
+    assert logits.shape[1] > 256
+    assert len(logits.argmax(dim=-1).unique()) == logits.shape[1]
 
 
 def test_different_seeds_draw_different_values():
