@@ -48,10 +48,10 @@ def is_allowed(source: str, target: str, module: str) -> bool:
         return target != "cli"
     if source in ("worker", "devices") and target in ("worker", "devices"):
         return True  # the two halves of a device
-    if source in STAGES | IMPLEMENTATIONS and target in PROTOCOLS:
-        return module in ("kernelevo.devices", "kernelevo.models")
     if source == "build" and module == "kernelevo.devices.recorder":
         return True  # what a Python candidate wants built is found out in a worker
+    if source in STAGES | IMPLEMENTATIONS and target in PROTOCOLS:
+        return module in ("kernelevo.devices", "kernelevo.models")
     return target == "toolchain" and source in ("build", "devices")
 
 

@@ -1,8 +1,8 @@
 """Builds candidates: Candidate -> Build, cached by content.
 
-Takes a CUDA C++ candidate, gives a module that Python can import as `kernelevo_candidate`, its PTX with a cubin beside
-it, and what ptxas says about each kernel. The module leaves CUDA's runtime and `kernelevo_launch` undefined: the
-process that loads it must have loaded both globally.
+Takes a CUDA C++ candidate, or a Python one with CUDA in strings (python.py), gives a module that Python can import as
+`kernelevo_candidate`, its PTX with a cubin beside it, and what ptxas says about each kernel. The module leaves CUDA's
+runtime and `kernelevo_launch` undefined: the process that loads it must have loaded both globally.
 
 The split build (passes.py) takes one to two seconds. Where it cannot judge a source, the standard build (standard.py)
 does, at one to two minutes, and the reason is recorded. A candidate that does not compile is a Build without artifact
@@ -13,9 +13,11 @@ Not covered: sources of more than one file, device code that is linked (`-rdc`),
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,7 +25,7 @@ from pathlib import Path
 
 from kernelevo.build import cache as folders
 from kernelevo.build import diagnostics as words
-from kernelevo.build import passes, processes, standard
+from kernelevo.build import passes, processes, python, standard
 from kernelevo.build.declarations import declarations
 from kernelevo.build.diagnostics import SOURCE_NAME
 from kernelevo.build.evidence import forbidden
@@ -32,6 +34,7 @@ from kernelevo.build.read import read
 from kernelevo.build.resources import read_resources
 from kernelevo.build.split import Split, SplitError, split, unchanged
 from kernelevo.build.symbols import entries, exported_kernels
+from kernelevo.devices.recorder import Recording, record
 from kernelevo.errors import ToolchainError
 from kernelevo.records import Build, BuildMethod, Candidate, Diagnostic, digest
 from kernelevo.toolchain import Toolchain
@@ -67,6 +70,8 @@ def build(
     errors = read(candidate) or forbidden(candidate.source)
     if errors:
         result = _blank(target, toolchain, diagnostics=errors)
+    elif python.is_python(candidate.source):
+        result = _python(candidate, target, toolchain, cache, method)
     else:
         with folders.writable(cache):
             result = _cached(candidate.source, target, toolchain, cache.expanduser().resolve(), method)
@@ -100,6 +105,33 @@ def _cached(source: str, target: str, toolchain: Toolchain, cache: Path, method:
     if kept is None:
         raise ToolchainError(f"the build just made has gone from {folder}", next_step="build again")
     return replace(kept, cached=False)
+
+
+def _python(candidate: Candidate, target: str, toolchain: Toolchain, cache: Path, method: BuildMethod | None) -> Build:
+    """The build of the CUDA in a Python candidate."""
+    with folders.writable(cache):
+        recording = _recorded(candidate.source, cache.expanduser().resolve())
+        generated = python.generate(candidate.source, candidate.entry, recording)
+        if not isinstance(generated, python.Generated):
+            return _blank(target, toolchain, diagnostics=generated)
+        if errors := forbidden(generated.source):
+            return _blank(target, toolchain, diagnostics=python.moved(errors, generated.lines))
+        result = _cached(generated.source, target, toolchain, cache.expanduser().resolve(), method)
+    said = (*python.moved(result.diagnostics, generated.lines), *generated.warnings)
+    return replace(result, diagnostics=words.trim(said))
+
+
+def _recorded(source: str, cache: Path) -> Recording:
+    """What the candidate asks to be built; a worker finds out once."""
+    path = cache / "recordings" / f"{digest(source, _our_code(), tag='recording', length=32)}.json"
+    with contextlib.suppress(OSError, ValueError):
+        return Recording.model_validate_json(path.read_text())
+    recording = record(source)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        file.write(recording.model_dump_json())
+    Path(file.name).rename(path)
+    return recording
 
 
 def _key(source: str, target: str, toolchain: Toolchain, method: BuildMethod | None) -> str:
@@ -256,7 +288,9 @@ def _device_only(
     """Errors of the device pass on the whole source: a plain mistake need not wait for the standard build."""
     (work / SOURCE_NAME).write_bytes(DEVICE_LINE + source.encode())
     command = [*passes.device_command(toolchain, headers, target, work), SOURCE_NAME, "-o", "candidate.ptx"]
-    finished = processes.run(command, folder=work, timeout_seconds=SPLIT_SECONDS)
+    finished = processes.run(
+        command, folder=work, timeout_seconds=SPLIT_SECONDS, reads=passes.readable(toolchain, work)
+    )
     if finished.status is None:
         return [_out_of_time(SPLIT_SECONDS, "device")]
     if finished.status == 0:
@@ -289,7 +323,9 @@ def _standard(source: str, target: str, toolchain: Toolchain, cache: Path, work:
         return outcome(diagnostics=[short] if short else said or [words.unread(finished.output, "device")])
     kept[0].rename(work / "candidate.ptx")
     assemble = passes.ptxas_step(toolchain, target, "candidate.ptx")
-    assembled = processes.run(assemble.command, folder=work, timeout_seconds=SPLIT_SECONDS)
+    assembled = processes.run(
+        assemble.command, folder=work, timeout_seconds=SPLIT_SECONDS, reads=passes.readable(toolchain, work)
+    )
     return outcome(
         method=BuildMethod.STANDARD,
         artifact=work / f"{MODULE}.so",

@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from kernelevo.build.python import is_python
 from kernelevo.build.split import SplitError, split
 from kernelevo.build.symbols import own_name
 from kernelevo.records import digest
@@ -54,7 +55,7 @@ def canonical_source(source: str, ptx: str) -> str | None:
 
 def kernel_key(source: str, ptx: str) -> str | None:
     """A short hash of `canonical_source`, tagged "k"; None where that is None."""
-    text = canonical_source(source, ptx)
+    text = None if is_python(source) else canonical_source(source, ptx)
     return None if text is None else digest(text, tag="k")
 
 

@@ -58,7 +58,7 @@ _UNKNOWN_TYPES = re.compile(r"\b(Dimname|Storage|Stream|QuantizerPtr|intrusive_p
 
 def declarations(source: str, torch_include: Path) -> dict[str, str]:
     """File name -> text, for the words of `source`."""
-    words = frozenset(re.findall(r"[A-Za-z_]\w*", source))
+    words = frozenset(re.findall(r"\b[A-Za-z_]\w{0,99}\b", source))  # a longer one names no file
     methods = _methods(torch_include / "ATen" / "core" / "TensorBody.h")
     operators = sorted(words.difference(_BY_HAND.split()))
     member_lines = [line for word in operators for line in methods.get(word, ())]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 
+from kernelevo.build.python import is_python
 from kernelevo.build.split import code_text
 from kernelevo.build.symbols import imported_symbols
 from kernelevo.records import Build, Diagnostic, digest
@@ -37,6 +38,8 @@ def forbidden(source: str) -> tuple[Diagnostic, ...]:
 
     Headers are named relative to the include paths of the toolchain; a header named by a macro could be any file.
     """
+    if is_python(source):
+        return ()  # the CUDA source that is made of it is judged instead
     text = code_text(source)
     found = []
     for match in _DIRECTIVE.finditer(text):
@@ -57,7 +60,7 @@ def forbidden(source: str) -> tuple[Diagnostic, ...]:
 
 def source_key(source: str) -> str:
     """A hash of the source without comments and without the spaces between its tokens."""
-    text = source if "__LINE__" in source else " ".join(code_text(source).split())
+    text = source if "__LINE__" in source or is_python(source) else " ".join(code_text(source).split())
     return digest(text, tag="s")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from kernelevo.build.python import is_python, read_python
 from kernelevo.build.split import tokens
 from kernelevo.records import Candidate, Diagnostic
 
@@ -17,6 +18,8 @@ _DEFINITION = re.compile(rb"\.\s*def\s*\(\s*(?:\"([^\"\\\n]*)\")?")
 
 def read(candidate: Candidate) -> tuple[Diagnostic, ...]:
     """Certain errors of the module definition; empty when it may be right."""
+    if is_python(candidate.source):
+        return read_python(candidate)
     source = candidate.source.encode()
     if b"\0" in source:
         return (_error(source, source.index(b"\0"), "the source holds a NUL byte"),)
