@@ -242,10 +242,11 @@ def who(finding: Finding) -> str:
 
 
 def whereabouts(finding: Finding) -> str:
-    """ "4 bytes at 0x7f0010000fa4: output 0", as far as it is known."""
-    words = [f"{finding.access_bytes} byte{'s' * (finding.access_bytes != 1)}"] if finding.access_bytes else []
-    words += [f"at {finding.address:#x}"] if finding.address is not None else []
-    return ": ".join(part for part in (" ".join(words), finding.allocation or "") if part)
+    """ "4 bytes at offset 4004 of input 0", as far as it is known and the finding's own text does not say it."""
+    if finding.allocation is None or finding.allocation in finding.text:
+        return ""
+    size = f"{finding.access_bytes} bytes" if finding.access_bytes else "memory"
+    return f"{size} at offset {finding.address} of {finding.allocation}"
 
 
 def short(kernel: str) -> str:

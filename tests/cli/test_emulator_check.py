@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.nvcc]
 TASK = load_task("gelu")
 GELU = TASK.seed_source or ""
 BEYOND = GELU.replace("if (i < n)", "if (i <= n)")
+BEYOND_LINE = next(number for number, line in enumerate(BEYOND.splitlines(), 1) if "float value = x[i]" in line)
 
 
 def check(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -32,6 +33,29 @@ def beyond(tmp_path: Path) -> str:
     path = tmp_path / "beyond.cu"
     path.write_text(BEYOND)
     return str(path)
+
+
+def test_a_finding_is_printed_with_its_place_its_line_and_who_did_it(beyond: str) -> None:
+    done = check(beyond, "gelu")
+    assert done.returncode == 1, done.stdout + done.stderr
+    head, line, explanation, case, *rest = done.stdout.splitlines()
+    assert head == f"{beyond}:{BEYOND_LINE}: out of bounds in kernel gelu_kernel, block (0, 0, 0), thread (1, 0, 0)"
+    assert line == "    float value = x[i];"
+    assert "reads 4 bytes at offset 4 of input 0 [1, 1] float32" in explanation
+    assert case == "  in case rows=1 cols=1 float32 normal and 4 more"  # in the sixth, n is a multiple of the block
+    assert re.fullmatch(rf"{re.escape(beyond)}: 2 findings in 6 cases, \d+\.\d\d s", rest[-1])
+
+
+def test_the_json_document_holds_the_findings_of_one_size(beyond: str) -> None:
+    done = check(beyond, "gelu", "--size", "rows=3", "--size", "cols=100", "--schedule", "7", "--json")
+    assert done.returncode == 1, done.stdout + done.stderr
+    document = json.loads(done.stdout)
+    assert document["cases"] == ["rows=3 cols=100 float32 normal"]
+    assert document["failures"] == []
+    read, written = document["findings"]
+    assert (read["kind"], read["line"], read["source"]) == ("out of bounds", BEYOND_LINE, "float value = x[i];")
+    assert (read["kernel"], read["block"], read["thread"]) == ("gelu_kernel", [1, 0, 0], [44, 0, 0])
+    assert (written["kind"], written["line"], written["access_bytes"]) == ("out of bounds", BEYOND_LINE + 1, 4)
 
 
 def test_the_seed_of_a_task_has_no_findings_in_any_declared_size() -> None:

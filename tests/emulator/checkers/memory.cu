@@ -23,7 +23,7 @@ __global__ void good_tail(const float* x, float* y, int n) {
 // Grid-stride loop, one round too many.
 __global__ void bad_last_element(const float* x, float* y, int n) {
     for (int i = blockIdx.x * blockDim.x + threadIdx.x; i <= n; i += gridDim.x * blockDim.x) {
-        y[i] = 1.0f;  // finds: out of bounds in block 1, thread 105
+        y[i] = 1.0f;  // finds: out of bounds in block 0, thread 105
     }
 }
 
