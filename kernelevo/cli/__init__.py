@@ -23,9 +23,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the console script: user errors end with their next step, never with a traceback."""
-    from kernelevo.cli import archive, bench, doctor, emulator, evaluate, evolve, tasks, verify
+    from kernelevo.cli import archive, bench, doctor, emulator, evaluate, evolve, metrics, tasks, verify
 
-    for module in (evolve, evaluate, verify, tasks, archive, doctor, bench, emulator):
+    for module in (evolve, evaluate, verify, tasks, archive, metrics, doctor, bench, emulator):
         module.register(app)
     try:
         app()
