@@ -207,9 +207,33 @@ def descendants(root: int) -> list[int]:
     return found
 
 
+def below(root: int, *, enough: int) -> list[int]:
+    """Processes below `root`, as /proc numbers them; not all of them once there are more than `enough`.
+
+    Its time is bounded where the kernel lists children: that of a fork bomb is spent on forking.
+    """
+    found: list[int] = []
+    pending = [root]
+    while pending and len(found) <= enough:
+        started = children(pending.pop())
+        if started is None:
+            if pending or found:
+                continue  # it has ended meanwhile
+            return descendants(root)
+        found += started
+        pending += started
+    return found
+
+
+def running_children(pid: int) -> list[int] | None:
+    """`children`, zombies left out."""
+    started = children(pid)
+    return None if started is None else [child for child in started if not _is_zombie(child)]
+
+
 def children(pid: int) -> list[int] | None:
-    """Processes that a process has started and that still run (zombies left out), as /proc numbers them; None where the
-    kernel does not list them (CONFIG_PROC_CHILDREN), or the process has ended.
+    """Processes that a process has started, as /proc numbers them; None where the kernel does not list them
+    (CONFIG_PROC_CHILDREN), or the process has ended.
     """
     found: list[int] = []
     try:
@@ -217,7 +241,7 @@ def children(pid: int) -> list[int] | None:
             found += [int(child) for child in (task / "children").read_text().split()]
     except (OSError, ValueError):
         return None
-    return [child for child in found if not _is_zombie(child)]
+    return found
 
 
 def usage(pid: int) -> tuple[int, int]:

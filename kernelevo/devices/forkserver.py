@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import secrets
 import select
 import signal
 import socket
@@ -46,7 +45,7 @@ class _Server:
     work: Work
     needs: Needs
     means: Means
-    keepers: dict[int, int] = field(default_factory=dict)  # process id -> worker number
+    keepers: dict[int, Start] = field(default_factory=dict)  # process id -> what it was started for
 
 
 def serve(control: socket.socket, *, warm: Callable[[], None], work: Work, needs: Needs) -> None:
@@ -109,7 +108,7 @@ def _start(server: _Server, start: Start, channel: int, output: int, status: int
             _keep(server, start, channel, output, status, lifeline)
         finally:
             os._exit(0)
-    server.keepers[keeper] = start.worker
+    server.keepers[keeper] = start
 
 
 def _keep(server: _Server, start: Start, channel: int, output: int, status: int, lifeline: int) -> None:
@@ -131,6 +130,8 @@ def _keep(server: _Server, start: Start, channel: int, output: int, status: int,
             os._exit(UNANSWERED)  # after an answer nobody asks for the status
     os.close(channel)
     os.close(output)
+    with contextlib.suppress(OSError):
+        os.nice(-10)  # where we may: a fork bomb leaves little time to count it
     ending = _watch(worker, (lifeline, status), start.load.memory_bytes, server.needs.threads)
     _end_descendants(in_namespace=bool(server.means.namespaces))
     with contextlib.suppress(OSError):
@@ -140,24 +141,46 @@ def _keep(server: _Server, start: Start, channel: int, output: int, status: int,
 
 
 def remove(folder: str) -> None:
-    """Removes a folder that a candidate may have filled, however deep; what cannot be removed stays."""
-    number = 0
-    pending = [folder]
+    """Removes a folder that a candidate may have filled, however deep: no path is longer than one name.
+
+    What cannot be removed stays.
+    """
+    way: list[tuple[str, list[str]]] = []  # folders entered, with those beside them that come next
     with contextlib.suppress(OSError):
-        while pending:
-            below = pending.pop()
-            for entry in list(os.scandir(below)):
-                if not entry.is_dir(follow_symlinks=False):
-                    os.unlink(entry.path)
-                elif below == folder:
-                    pending.append(entry.path)
-                else:  # up, so that no path becomes too long for the kernel
-                    number += 1
-                    os.rename(entry.path, f"{folder}/{number}-{secrets.token_hex(8)}")
-                    pending.append(folder)
-            if below != folder:
-                os.rmdir(below)
+        here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        below = _empty(here)
+        while below or way:
+            if below:
+                name = below.pop()
+                with contextlib.suppress(OSError):
+                    os.chmod(name, 0o700, dir_fd=here)
+                    inside = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+                    os.close(here)
+                    here = inside
+                    way.append((name, below))
+                    below = _empty(here)
+            else:
+                name, below = way.pop()
+                above = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=here)
+                os.close(here)
+                here = above
+                with contextlib.suppress(OSError):
+                    os.rmdir(name, dir_fd=here)
+        os.close(here)
         os.rmdir(folder)
+
+
+def _empty(folder: int) -> list[str]:
+    """Removes what is no folder from an open folder, and gives the names of those that are."""
+    below = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                below.append(entry.name)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.name, dir_fd=folder)
+    return below
 
 
 def _become_worker(server: _Server, start: Start, output: int) -> None:
@@ -177,7 +200,7 @@ def _become_worker(server: _Server, start: Start, output: int) -> None:
     room = Room(
         scratch=start.scratch,
         object_cache=load.object_cache,
-        read=tuple(path for path in (load.artifact, load.ptx) if path is not None),
+        read=tuple(path for path in (load.artifact, load.ptx, load.cubin) if path is not None),
         address_space_bytes=load.address_space_bytes or load.memory_bytes,
     )
     confinement.confine(server.means, server.needs, room)
@@ -209,7 +232,7 @@ def _watch(worker: int, pipes: tuple[int, int], memory_bytes: int, own_threads: 
         looks += 1
         # A worker that forks is watched closely: in the time between two counts a fork bomb makes thousands.
         if looks % _COUNT_EVERY == 0 or confinement.children(worker_in_proc):
-            used = [confinement.usage(pid) for pid in confinement.descendants(me)]
+            used = [confinement.usage(pid) for pid in confinement.below(me, enough=MAX_TASKS)]
             if (tasks := sum(threads for _, threads in used)) > MAX_TASKS:
                 return Ending(kind="processes", value=tasks)
             # What a child shares with us was allocated before any candidate came.
@@ -219,7 +242,7 @@ def _watch(worker: int, pipes: tuple[int, int], memory_bytes: int, own_threads: 
 
 def _running(me: int, worker: int, own_threads: tuple[str, ...]) -> Running:
     """What runs below this process. A daemon's parent has ended, so it is a child of ours, the subreaper's."""
-    own, workers = confinement.children(me), confinement.children(worker)
+    own, workers = confinement.running_children(me), confinement.running_children(worker)
     below = confinement.descendants(me) if own is None or workers is None else [*own, *workers]
     names = confinement.thread_names(worker)
     return Running(
@@ -256,16 +279,18 @@ def _end_descendants(*, in_namespace: bool) -> None:
 
 
 def _kill(server: _Server, worker: int) -> None:
-    for keeper, number in server.keepers.items():
-        if number == worker:
+    for keeper, start in server.keepers.items():
+        if start.worker == worker:
             os.kill(keeper, signal.SIGKILL)  # ours and not yet reaped, so the number is still its own
 
 
 def _reap(server: _Server) -> None:
     """Forgets keepers that ended; kills orphans of a keeper that was itself killed."""
     try:
-        while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
-            server.keepers.pop(pid, None)
+        while (ended := os.waitpid(-1, os.WNOHANG))[0] != 0:
+            start = server.keepers.pop(ended[0], None)
+            if start is not None and os.WIFSIGNALED(ended[1]):
+                remove(start.scratch)  # it could not
     except ChildProcessError:
         return
     if not server.means.namespaces:
@@ -287,6 +312,8 @@ def _end_all(server: _Server) -> None:
     for keeper in server.keepers:
         os.kill(keeper, signal.SIGKILL)
     _end_descendants(in_namespace=False)
+    for start in server.keepers.values():
+        remove(start.scratch)
 
 
 def _try(warm: Callable[[], None]) -> str | None:

@@ -131,10 +131,10 @@ def opened(site: Site) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def scratch_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def scratch_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """All workers' folders below one of ours; nothing is left in it at the end."""
     folder = tmp_path_factory.mktemp("scratch")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(folder))
-        yield
+        yield folder
     assert eventually(lambda: not list(folder.glob("kernelevo-*")))

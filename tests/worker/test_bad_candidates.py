@@ -105,15 +105,31 @@ def ends_badly(site: Site, behaviours: Path, x: torch.Tensor, row: Row) -> None:
     assert call(site, behaviours, x, "double").outcome is Outcome.PASSED, "the next candidate must work"
 
 
-@pytest.mark.parametrize("behaviour", ["leave children", "leave a daemon and return"])
-def test_what_a_returning_candidate_started_ends_with_its_session(
-    any_site: Site, behaviours: Path, x: torch.Tensor, behaviour: str
+@pytest.mark.parametrize(("behaviour", "left"), [("leave children", 4), ("leave a daemon and return", 1)])
+def test_processes_that_a_returning_candidate_leaves_are_counted_and_end_before_the_next_call(
+    any_site: Site, behaviours: Path, x: torch.Tensor, behaviour: str, left: int
 ) -> None:
     with any_site.session(behaviours) as session:
         result = session.call([x, number(behaviour)])
-        assert result.outcome is Outcome.PASSED, result.reason
-        torch.testing.assert_close(result.outputs[0], 2 * x)
-    assert any_site.wait_for_processes(0) == 0
+        assert any_site.wait_for_processes(0) == 0
+        again = session.call([x, number("double")])
+    assert result.outcome is Outcome.PASSED, result.reason
+    torch.testing.assert_close(result.outputs[0], 2 * x)
+    assert [(finding.kind, finding.text[:2]) for finding in result.findings] == [("processes left running", f"{left} ")]
+    assert (again.outcome, again.findings) == (Outcome.PASSED, ())
+
+
+def test_threads_that_a_candidate_leaves_are_told_once(any_site: Site, behaviours: Path, x: torch.Tensor) -> None:
+    with any_site.session(behaviours) as session:
+        calls = [session.call([x, number(name)]) for name in ("double", "leave threads", "double")]
+    assert [call.outcome for call in calls] == [Outcome.PASSED] * 3
+    assert [[finding.kind for finding in call.findings] for call in calls] == [[], ["threads left running"], []]
+    assert calls[1].findings[0].text.startswith("3 threads more than before")
+
+
+def test_a_child_that_was_waited_for_is_no_finding(any_site: Site, behaviours: Path, x: torch.Tensor) -> None:
+    result = call(any_site, behaviours, x, "start a child and wait for it")
+    assert (result.outcome, result.findings) == (Outcome.PASSED, ())
 
 
 def test_a_candidate_can_signal_nothing_outside_its_namespace(site: Site, behaviours: Path, x: torch.Tensor) -> None:
@@ -137,6 +153,18 @@ def test_a_fork_bomb_ends_at_the_limit_of_processes(any_site: Site, behaviours: 
     assert result.outcome is Outcome.CRASHED
     assert result.reason is not None
     assert re.fullmatch(r"started \d+ processes and threads, more than allowed", result.reason), result.reason
+    assert any_site.wait_for_processes(0) == 0
+
+
+@pytest.mark.parametrize("behaviour", ["start threads for ever", "daemons for ever"])
+def test_threads_and_daemons_without_end_meet_the_same_limit(
+    any_site: Site, behaviours: Path, x: torch.Tensor, behaviour: str
+) -> None:
+    result = call(any_site, behaviours, x, behaviour)
+    assert result.outcome is Outcome.CRASHED
+    assert "processes and threads, more than allowed" in str(result.reason) or "Resource temporarily" in str(
+        result.reason
+    )
     assert any_site.wait_for_processes(0) == 0
 
 

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -109,6 +110,11 @@ static const std::map<std::string, py::object (*)(const py::object&)> kBehaviour
     {"leave a daemon and return", [](const py::object& x) { daemon_that_waits(); return doubled(x); }},
     {"leave a daemon and exit", [](const py::object& x) { daemon_that_waits(); _exit(0); return x; }},
     {"leave a daemon and hang", [](const py::object& x) { daemon_that_waits(); for (;;) pause(); return x; }},
+    {"leave threads", [](const py::object& x) { for (int i = 0; i < 3; ++i) std::thread([] { for (;;) pause(); }).detach(); return doubled(x); }},
+    {"start a child and wait for it", [](const py::object& x) { const pid_t child = fork(); if (child == 0) _exit(0); waitpid(child, nullptr, 0); return doubled(x); }},
+    {"start threads for ever", [](const py::object& x) { for (;;) std::thread([] { for (;;) pause(); }).detach(); return x; }},
+    {"daemons for ever", [](const py::object& x) { for (;;) daemon_that_waits(); return x; }},
+    {"allocate 32 GB", [](const py::object& x) { std::string(std::size_t{32} << 30, 'x'); return x; }},
     {"fork for ever", [](const py::object& x) { for (;;) fork(); return x; }},
     {"kill everything", [](const py::object& x) { kill(getppid(), SIGKILL); kill(1, SIGKILL); kill(-1, SIGKILL); return doubled(x); }},
     {"stop its parent", [](const py::object& x) { kill(getppid(), SIGSTOP); for (;;) pause(); return x; }},
