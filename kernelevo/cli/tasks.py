@@ -1,4 +1,4 @@
-"""`kernelevo tasks list|show|lint|new`."""
+"""`kernelevo tasks list|show|import|lint|new`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
 from kernelevo.cli.show import console, rows
 from kernelevo.config import read_settings
-from kernelevo.records import Purpose
+from kernelevo.records import Purpose, Task
 
 group = typer.Typer(help="The operations to make faster.", no_args_is_help=True)
 
@@ -30,11 +31,17 @@ def list_() -> None:
 
 
 @group.command()
-def show(name: Annotated[str, typer.Argument(help="a task's name, or the path of its folder")]) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="a task's name, or the path of its folder")],
+    errors: Annotated[bool, typer.Option("--errors", help="only the error allowed on each test case, and why")] = False,
+) -> None:
     """Everything a task says, and its seed kernel."""
     from kernelevo.tasks import load_task
 
     task = load_task(name, root=read_settings().tasks)
+    if errors:
+        console.print(error_table(task))
+        return
     console.print(f"[bold]{task.name}[/bold]: {escape(task.title)}\n{escape(task.description)}\n")
     console.print(f"called as {escape(task.signature)}")
     console.print(f"dtypes {', '.join(task.dtypes)}; tolerance factor {task.tolerance_factor:g}")
@@ -51,7 +58,40 @@ def show(name: Annotated[str, typer.Argument(help="a task's name, or the path of
     if task.seed_source:
         console.print()
         console.print(task.seed_source, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"next: kernelevo evolve {task.name}")
+    console.print(f"next: kernelevo evolve {name}")
+
+
+@group.command("import")
+def import_(
+    path: Annotated[Path, typer.Argument(help="a KernelBench problem (.py), or a folder of robust-kbench")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="the folder to write [tasks/NAME]")] = None,
+) -> None:
+    """Writes a task of another format as one of ours, to be edited. To evaluate or evolve it, its path will do."""
+    from kernelevo.tasks import load_task, tasks_root
+    from kernelevo.tasks.native import write_native
+
+    root = read_settings().tasks or tasks_root()
+    folder = write_native(path, output or root / load_task(path).name)
+    console.print(f"made {folder}\nnext: kernelevo tasks show {folder}/")
+
+
+def error_table(task: Task) -> Table:
+    """The error rule in numbers, all relative to the largest value of the float64 oracle."""
+    from kernelevo.verify.allowances import allowances
+
+    cells = [
+        [
+            row.case.name,
+            str(row.output),
+            "-" if row.reference is None else f"{row.reference:.1e}",
+            f"{row.floor:.1e}",
+            f"{row.allowed:.1e}",
+            "floor" if row.is_floor else f"{task.tolerance_factor:g} e_ref",
+        ]
+        for row in allowances(task)
+    ]
+    heads = ["test case", "output", "error of the reference", "floor", "allowed", "decided by"]
+    return rows(f"{task.name}: relative errors", heads, cells, right=[1, 2, 3, 4])
 
 
 @group.command()

@@ -115,7 +115,7 @@ def test_distributions_are_what_they_are_named():
     assert bool((draw("sorted").diff(dim=-1) >= 0).all())
     negative = draw("negative")
     assert bool((negative <= 0).all())
-    assert float(negative[::2].max()) < -199.9 and float(negative[1::2].max()) > -1.0
+    assert float(negative[::2].max()) <= -110.0 and float(negative[1::2].max()) > -1.0
     tiny = torch.finfo(torch.float32).tiny
     denormal = draw("denormal")
     assert bool(((denormal != 0) & (denormal.abs() < tiny)).any())
