@@ -27,6 +27,13 @@ def test_a_wrong_environment_variable_is_named(tmp_path: Path) -> None:
         read_settings(tmp_path, {"KERNELEVO_TIMEOUT_SECONDS": "soon"})
 
 
+def test_the_sandbox_is_best_effort_unless_it_is_required() -> None:
+    assert read_settings(Path("/"), {}).sandbox == "best-effort"
+    assert read_settings(Path("/"), {"KERNELEVO_SANDBOX": "required"}).sandbox == "required"
+    with pytest.raises(ConfigError, match=r"KERNELEVO_SANDBOX.*'off'.*'required' or 'best-effort'"):
+        read_settings(Path("/"), {"KERNELEVO_SANDBOX": "off"})
+
+
 def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "kernelevo.toml").write_text("paralel = 2\n")
     with pytest.raises(ConfigError, match="paralel"):

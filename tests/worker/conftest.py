@@ -117,6 +117,18 @@ def bare_site() -> Iterator[Site]:
     yield from opened(site)
 
 
+@pytest.fixture(scope="session")
+def unlandlocked_site() -> Iterator[Site]:
+    """A server whose kernel offers no Landlock."""
+    yield from opened(start_site(without=["landlock"]))
+
+
+@pytest.fixture(scope="session")
+def unfiltered_site() -> Iterator[Site]:
+    """A server whose kernel takes no seccomp filters."""
+    yield from opened(start_site(without=["seccomp"]))
+
+
 @pytest.fixture(params=["site", "bare_site"])
 def any_site(request: pytest.FixtureRequest) -> Site:
     """Both, one after the other."""

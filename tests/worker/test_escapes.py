@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import HERE, Site, eventually, opened, start_site
+from conftest import HERE, Site, eventually, start_site
 
 from kernelevo.records import Outcome
 
@@ -27,18 +27,6 @@ SOURCE = (HERE / "candidates" / "escapes.cpp").read_text()
 ATTEMPTS = sorted(re.findall(r'^    \{"([^"]+)",', SOURCE, re.MULTILINE))
 WELL = 0
 NOT_FOR_US = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EXDEV, errno.EINVAL}
-
-
-@pytest.fixture(scope="module")
-def unlandlocked_site() -> Iterator[Site]:
-    """A server whose kernel offers no Landlock."""
-    yield from opened(start_site(without=["landlock"]))
-
-
-@pytest.fixture(scope="module")
-def unfiltered_site() -> Iterator[Site]:
-    """A server whose kernel takes no seccomp filters."""
-    yield from opened(start_site(without=["seccomp"]))
 
 
 @pytest.fixture(params=["site", "unlandlocked_site"])
