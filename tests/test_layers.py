@@ -50,6 +50,8 @@ def is_allowed(source: str, target: str, module: str) -> bool:
         return True  # the two halves of a device
     if source == "build" and module == "kernelevo.devices.recorder":
         return True  # what a Python candidate wants built is found out in a worker
+    if source == "build" and module in ("kernelevo.devices.landlock", "kernelevo.devices.system_calls"):
+        return True  # compilers are confined with the same calls as workers
     if source in STAGES | IMPLEMENTATIONS and target in PROTOCOLS:
         return module in ("kernelevo.devices", "kernelevo.models")
     return target == "toolchain" and source in ("build", "devices")

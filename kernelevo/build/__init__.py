@@ -237,7 +237,7 @@ def _doubt(source: str, errors: Sequence[Diagnostic], parts: Split, work: Path) 
     """
     device = [error for error in errors if error.stage == "device"]
     host = [error for error in errors if error.stage == "host"]
-    if any(error.stage == "ptxas" or "No such file or directory" in error.text for error in errors):
+    if any(error.stage == "ptxas" or _NO_FILE.search(error.text) for error in errors):
         return None
     for error in (*device, *host):
         if re.search(rf"\b({'|'.join(_BEYOND_PRELUDE)})\b", error.text) and "torch" in source:
@@ -262,6 +262,7 @@ def _doubt(source: str, errors: Sequence[Diagnostic], parts: Split, work: Path) 
     return f"the link fails: {errors[0].text}"
 
 
+_NO_FILE = re.compile(r"No such file or directory|Permission denied|file not found|incbin file")
 # Namespaces of torch that torch/extension.h has and the prelude of the host pass has not.
 _BEYOND_PRELUDE = (
     "nn", "optim", "data", "jit", "serialize", "fft", "linalg", "special", "sparse", "nested", "autograd", "utils",

@@ -131,6 +131,7 @@ def _precompile(toolchain: Toolchain, headers: Headers) -> None:
         [*host_command(toolchain, headers), *_precompile_flags(toolchain.host, headers)],
         folder=folder,
         timeout_seconds=PRECOMPILE_SECONDS,
+        reads=readable(toolchain),
     )
     if finished.status == 0:
         return
@@ -297,7 +298,16 @@ def run_steps(toolchain: Toolchain, wanted: Sequence[Step], work: Path, *, timeo
         lines += [f"build {step.writes}: {step.name} {step.reads}", ""]
     (work / "build.ninja").write_text("\n".join(lines))
     ninja = [str(toolchain.ninja), "--quiet", "-j", "2", "-k", "0"]
-    return processes.run(ninja, folder=work, timeout_seconds=timeout_seconds)
+    return processes.run(ninja, folder=work, timeout_seconds=timeout_seconds, reads=readable(toolchain, work))
+
+
+def readable(toolchain: Toolchain, work: Path | None = None) -> tuple[Path, ...]:
+    """What compilers need to read: the toolchain, our headers, and those precompiled in the cache that `work` is in."""
+    nvcc, host, torch = toolchain.nvcc, toolchain.host, toolchain.torch
+    programs = (nvcc.path, nvcc.path.resolve(), nvcc.ptxas.resolve(), host.path.resolve(), toolchain.ninja.resolve())
+    folders_ = [program.parent.parent for program in programs]
+    folders_ += [nvcc.include, nvcc.include.resolve(), *torch.include, torch.lib, toolchain.python_include, INCLUDE]
+    return (*folders_, *([work.parent.parent / "host"] if work else []))
 
 
 def _each(flag: str, folders_: Sequence[Path]) -> list[str]:
