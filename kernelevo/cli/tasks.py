@@ -11,6 +11,7 @@ from rich.table import Table
 
 from kernelevo.cli.show import console, rows
 from kernelevo.config import read_settings
+from kernelevo.errors import ToolchainError
 from kernelevo.records import Purpose, Task
 
 group = typer.Typer(help="The operations to make faster.", no_args_is_help=True)
@@ -110,20 +111,24 @@ def lint(
 
     settings = read_settings()
     model = load_model(judge) if judge is not None else None
-    flawed = 0
+    flawed = unjudged = 0
     with load_device("emulator", settings) as device:
         for name in names or [task.name for task in list_tasks(settings.tasks)]:
             task = load_task(name, root=settings.tasks)
-            flaws = [*lint(task), *lint_seed(task, device, settings)]
+            flaws = list(lint(task))
+            seed = "its seed passes" if task.seed_source else "it has no seed"
+            try:
+                flaws += lint_seed(task, device, settings)
+            except ToolchainError as error:
+                seed, unjudged = f"its seed was not judged: {error}", unjudged + 1
             opinions = ask(task, model) if model is not None else ()
             flawed += bool(flaws)
             for flaw in (*flaws, *opinions):
                 line = f"{task.name}: {flaw.kind}: {flaw.text}\n  repair: {flaw.repair}"
                 console.print(line, markup=False, highlight=False)
             if not flaws:
-                seed = "its seed passes" if task.seed_source else "it has no seed"
                 console.print(f"{task.name}: no flaw; {seed}", markup=False, highlight=False)
-    raise typer.Exit(1 if flawed else 0)
+    raise typer.Exit(1 if flawed else 2 if unjudged else 0)
 
 
 @group.command()

@@ -235,8 +235,8 @@ def test_a_model_may_judge_the_reference_and_its_opinions_are_marked_as_its_own(
     assert first.operator is Operator.SIMPLIFY
 
 
-def run(*arguments, tasks=None):
-    environment = {**os.environ, **({"KERNELEVO_TASKS": str(tasks)} if tasks else {})}
+def run(*arguments, tasks=None, **variables):
+    environment = {**os.environ, **variables, **({"KERNELEVO_TASKS": str(tasks)} if tasks else {})}
     command = [sys.executable, "-c", "from kernelevo.cli import main; main()", "tasks", "lint", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
@@ -247,3 +247,9 @@ def test_the_command_prints_flaws_and_repairs_and_exits_with_1(tmp_path, flawed)
     assert done.returncode == 1
     assert done.stdout.startswith("dead: dead input: no output depends on input 1\n  repair: drop the input")
     assert run("dead", "--judge", "nobody", tasks=tmp_path).returncode == 2
+
+
+def test_without_compilers_the_rest_is_judged_and_the_seed_is_said_not_to_be():
+    done = run("gelu", KERNELEVO_HOST_COMPILER="no-such-compiler")
+    assert done.returncode == 2
+    assert done.stdout.startswith("gelu: no flaw; its seed was not judged: ")
