@@ -48,11 +48,11 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A case whose call did not return."""
+    """A call that did not return; the same reason in several cases is one failure."""
 
-    case: str
     outcome: Outcome
     reason: str
+    cases: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,7 @@ def checked_kernel(
             memory_bytes=settings.memory_bytes,
         )
         seen: dict[tuple[object, ...], Seen] = {}
-        failures = []
+        failures: dict[tuple[Outcome, str], Failure] = {}
         seconds = 0.0
         with opened as session:
             for one in cases:
@@ -144,10 +144,16 @@ def checked_kernel(
                     if one.name not in names:
                         seen[place] = Seen(finding=before.finding if before else finding, cases=(*names, one.name))
                 if call.outcome is not Outcome.PASSED:
-                    failures.append(Failure(case=one.name, outcome=call.outcome, reason=call.reason or ""))
-    ordered = sorted(seen.values(), key=lambda found: found.finding.line or math.inf)
-    names = tuple(one.name for one in cases)
-    return source, Checked(build=built, cases=names, seen=tuple(ordered), failures=tuple(failures), seconds=seconds)
+                    outcome, reason = call.outcome, call.reason or ""
+                    names = failures[outcome, reason].cases if (outcome, reason) in failures else ()
+                    failures[outcome, reason] = Failure(outcome=outcome, reason=reason, cases=(*names, one.name))
+    return source, Checked(
+        build=built,
+        cases=tuple(one.name for one in cases),
+        seen=tuple(sorted(seen.values(), key=lambda found: found.finding.line or math.inf)),
+        failures=tuple(failures.values()),
+        seconds=seconds,
+    )
 
 
 def chosen(task: Task, name: str | None, sizes: Sequence[str]) -> tuple[Case, ...]:
@@ -192,11 +198,12 @@ def of_size(task: Task, smallest: Case, given: Sequence[str]) -> Case:
 
 
 def inputs(task: Task, case: Case) -> tuple[Value, ...]:
-    """What the task's own function draws for the case. Raises TaskError when it fails."""
+    """What the task's own function draws for the case, devices.Arguments as they are. Raises TaskError."""
     import torch
 
     try:
-        return tuple(task.inputs(case, torch.Generator().manual_seed(case.seed)))
+        drawn = task.inputs(case, torch.Generator().manual_seed(case.seed))
+        return drawn if isinstance(drawn, tuple) else tuple(drawn)
     except Exception as error:
         raise TaskError(
             f"task {task.name}: its inputs cannot be made for the case {case.name!r}: {error}",
@@ -223,14 +230,20 @@ def text(kernel: Path, source: str, checked: Checked) -> Iterator[str]:
         yield f"  {finding.text}"
         if where := whereabouts(finding):
             yield f"  {where}"
-        more = f" and {len(seen.cases) - 1} more" if len(seen.cases) > 1 else ""
-        yield f"  in case {seen.cases[0]}{more}"
+        yield f"  {in_cases(seen.cases)}"
     for failure in checked.failures:
         yield f"{name}: {failure.outcome.value}: {failure.reason}"
-        yield f"  in case {failure.case}"
+        yield f"  {in_cases(failure.cases)}"
     count, cases = len(checked.seen), len(checked.cases)
     found = f"{count} finding{'s' * (count != 1)}" if count else "no findings"
-    yield f"{name}: {found} in {cases} case{'s' * (cases != 1)}, {checked.seconds:.2f} s"
+    failed = sum(len(failure.cases) for failure in checked.failures)
+    unreturned = f" ({failed} did not return)" if failed else ""
+    yield f"{name}: {found} in {cases} case{'s' * (cases != 1)}{unreturned}, {checked.seconds:.2f} s"
+
+
+def in_cases(cases: Sequence[str]) -> str:
+    """ "in case rows=1 cols=1 float32 normal and 4 more"."""
+    return f"in case {cases[0]}" + (f" and {len(cases) - 1} more" if len(cases) > 1 else "")
 
 
 def who(finding: Finding) -> str:

@@ -76,9 +76,12 @@ def test_a_kernel_that_does_not_compile_exits_1_with_its_own_line(tmp_path: Path
 def test_a_call_that_does_not_return_exits_1_with_the_reason(tmp_path: Path) -> None:
     kernel = tmp_path / "kernel.cu"
     kernel.write_text(GELU.replace("const int n = x.numel();", 'TORCH_CHECK(false, "not today"); const int n = 0;'))
-    done = check(str(kernel), "gelu", "--case", "rows=1 cols=1 float32 normal")
+    done = check(str(kernel), "gelu")
     assert done.returncode == 1
-    assert f"{kernel}: crashed: raised RuntimeError: not today" in done.stdout
+    failure, cases, last = done.stdout.splitlines()
+    assert failure == f"{kernel}: crashed: raised RuntimeError: not today"
+    assert cases == "  in case rows=1 cols=1 float32 normal and 5 more"
+    assert "no findings in 6 cases (6 did not return)" in last
 
 
 def test_a_size_that_the_task_does_not_have_exits_2_with_the_next_step(beyond: str) -> None:
