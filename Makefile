@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt setup.py $(shell find csrc -type f)
 		|| { echo "Python.h is missing; next: apt install python3-dev"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools wheel pybind11 numpy ninja torch==2.13.0
-	@$(BIN)/python kernelevo/toolchain.py --has-cpu-torch
+	@$(BIN)/python kernelevo/toolchain.py --which-torch
 	extras=test; $(BIN)/python kernelevo/toolchain.py --has-nvcc || extras=test,nvcc; \
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[$$extras]"
 	touch $@

@@ -7,10 +7,12 @@ After a change in csrc/, from the repository's root:
 compiles what changed and nothing else (ninja keeps score in build/). MAX_JOBS sets the number of compilers at once, 2
 unless given.
 
-Three extensions: `_runtime` (the grid driver and the CUDA runtime; knows nothing of torch), `_tensors` (device="cuda"
-and c10::cuda for a torch without CUDA) and `_operators` (which operators of torch a candidate called, on any device). The
-first two are loaded with RTLD_GLOBAL: candidates find cuda*, c10::cuda::* and kernelevo_launch there (see
-kernelevo/emulator/runtime.py).
+Four extensions: `_runtime` (the grid driver and the CUDA runtime; knows nothing of torch), `_tensors` (device="cuda"
+and c10::cuda for a torch without CUDA), `_operators` (which operators of torch a candidate called, on any device) and
+`_cuda` (launches on a real GPU; knows nothing of torch, and finds the driver when it is first used). The first two, or
+the last, are loaded with RTLD_GLOBAL: candidates find cuda*, c10::cuda::* and kernelevo_launch there (see
+kernelevo/emulator/runtime.py and kernelevo/devices/cuda.py). With a CUDA build of torch `_tensors` is left out, since
+device="cuda" is the GPU's there: the emulator then says that it cannot be used.
 """
 
 import os
@@ -18,6 +20,7 @@ import shutil
 from pathlib import Path
 
 import pybind11
+import torch
 from setuptools import setup
 from setuptools.command.build_py import build_py
 from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
@@ -69,6 +72,18 @@ operators = CppExtension(
 )
 operators.include_dirs = []
 
+cuda = CppExtension(
+    "kernelevo.devices._cuda",
+    sources("cuda_device"),
+    depends=headers("cuda_device"),
+    extra_compile_args=FLAGS + system(pybind11.get_include()),
+)
+cuda.include_dirs, cuda.libraries, cuda.library_dirs = [], ["dl"], []
+
+extensions = [runtime, operators, cuda]
+if torch.version.cuda is None and torch.version.hip is None:
+    extensions.append(tensors)
+
 
 class BuildPython(build_py):
     """Takes db/migrations and tasks/ along, so that an ordinary install can upgrade older archives and has tasks."""
@@ -82,4 +97,4 @@ class BuildPython(build_py):
                 shutil.copytree(ROOT / source, package / target, ignore=ignored, dirs_exist_ok=True)
 
 
-setup(ext_modules=[runtime, tensors, operators], cmdclass={"build_ext": BuildExtension, "build_py": BuildPython})
+setup(ext_modules=extensions, cmdclass={"build_ext": BuildExtension, "build_py": BuildPython})

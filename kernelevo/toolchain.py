@@ -5,7 +5,8 @@ that says what is missing and how to get it. `report()` gives the same facts as 
 Versions are asked for once per process. It compiles nothing and does not import torch.
 
 Standard library only, and no import of kernelevo at module level: the Makefile runs this file before anything is
-installed, as `python kernelevo/toolchain.py --has-nvcc` (exit status 0 or 1), and `--has-cpu-torch` when torch is.
+installed, as `python kernelevo/toolchain.py --has-nvcc` (exit status 0 or 1), and `--which-torch` when torch is: it
+says which devices this build of torch leaves out (exit status 1: there is no torch).
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ GET_GXX = "apt install g++"
 GET_CLANG = "apt install clang lld (version 16 or newer: clang-19 lld-19 on Debian 12)"
 GET_NINJA = "pip install ninja"
 GET_TORCH = "pip install torch==2.13.0"
+GET_CUDA_TORCH = (
+    "--device cuda needs a CUDA build of torch: set pip's index (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS) "
+    "to one that has it, install torch==2.13.0 from there, and then kernelevo again"
+)
 GET_CPU_TORCH = (
     "kernelevo's emulator needs a CPU build of torch: set pip's index (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL or "
     "PIP_FIND_LINKS) to one that has it, and install torch==2.13.0+cpu"
@@ -315,9 +320,13 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--has-cpu-torch"]:
+    if sys.argv[1:] == ["--which-torch"]:
         installed = find_torch()
-        sys.exit(0 if installed and not installed.cuda else GET_CPU_TORCH)
+        if installed is None:
+            sys.exit(f"torch is not installed; {GET_TORCH}")
+        if installed.cuda:
+            print(f"torch {installed.version} is built for CUDA: the emulator is left out. {GET_CPU_TORCH}")
+        sys.exit(0)
     if sys.argv[1:] != ["--has-nvcc"]:
-        sys.exit("usage: python kernelevo/toolchain.py --has-nvcc | --has-cpu-torch")
+        sys.exit("usage: python kernelevo/toolchain.py --has-nvcc | --which-torch")
     sys.exit(0 if find_nvcc()[0] else 1)

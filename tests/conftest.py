@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from kernelevo.devices.cuda import CudaDevice
 from kernelevo.devices.emulator import EmulatorDevice
 from kernelevo.toolchain import GET_NVCC, find_nvcc
 
@@ -32,11 +33,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     nvcc, refused = find_nvcc()
-    if nvcc is None:
-        skip = pytest.mark.skip(reason=f"{refused or 'no nvcc >= 12.8'}; {GET_NVCC}")
-        for item in items:
-            if item.get_closest_marker("nvcc"):
-                item.add_marker(skip)
+    reasons = {
+        "nvcc": None if nvcc else f"{refused or 'no nvcc >= 12.8'}; {GET_NVCC}",
+        "gpu": CudaDevice.missing(),
+    }
+    for item in items:
+        for mark, reason in reasons.items():
+            if reason is not None and item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")
@@ -51,5 +55,13 @@ def emulator() -> Iterator[EmulatorDevice]:
     device = EmulatorDevice()
     if (why := device.unavailable()) is not None:
         pytest.skip(why)
+    yield device
+    device.close()
+
+
+@pytest.fixture(scope="session")
+def cuda() -> Iterator[CudaDevice]:
+    """The first GPU, for all tests that are marked gpu."""
+    device = CudaDevice()
     yield device
     device.close()

@@ -170,11 +170,17 @@ class Device(Protocol):
     """Where candidates run."""
 
     name: str  # "emulator" or "cuda"
-    target: str  # what nvcc compiles for, for example "sm_90"
     timing_kind: TimingKind
-    timing_target: str  # the GPU that times are for, in words, for example "H100 SXM"
     checks: bool  # whether calls can be `checked`
     timing_method: str  # protocol or model and its version, for example "prediction 1"
+
+    @property
+    def target(self) -> str:
+        """What nvcc compiles for, for example "sm_90"."""
+
+    @property
+    def timing_target(self) -> str:
+        """The GPU that times are for, in words, for example "H100 SXM"."""
 
     def unavailable(self) -> str | None:
         """None when usable here, otherwise why not and what to do."""

@@ -65,6 +65,9 @@ class EmulatorDevice:
         return self._running().wait().isolation
 
     def unavailable(self) -> str | None:
+        torch = find_torch()
+        if torch and torch.cuda:  # which comes without the extension _tensors
+            return f"torch {torch.version} is built for CUDA; {GET_CPU_TORCH}"
         missing = [
             name
             for name in ("kernelevo.emulator._runtime", "kernelevo.emulator._tensors", "llvmlite", "torch")
@@ -72,8 +75,7 @@ class EmulatorDevice:
         ]
         if missing:
             return f"{', '.join(missing)} not found; run `pip install` in the checkout again"
-        torch = find_torch()
-        return f"torch {torch.version} is built for CUDA; {GET_CPU_TORCH}" if torch and torch.cuda else None
+        return None
 
     def open(self, build: Build, *, entry: str, timeout_seconds: float, memory_bytes: int) -> EmulatorSession:
         if build.artifact is None:

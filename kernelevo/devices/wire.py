@@ -82,6 +82,7 @@ class Load(_Message):
 
     artifact: str  # loadable extension
     ptx: str | None
+    cubin: str | None = None  # the same kernels as machine code for the target
     entry: str  # exported function to call
     object_cache: str  # folder for what this candidate's kernels are compiled to; no other candidate uses it
     memory_bytes: int  # that the worker may use, the device's memory included

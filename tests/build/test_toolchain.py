@@ -153,7 +153,7 @@ def test_the_makefile_can_ask_for_nvcc_before_anything_is_installed(bare: Path, 
 
 
 @pytest.mark.parametrize("cuda", [False, True])
-def test_a_cuda_build_of_torch_is_refused_before_it_is_imported(
+def test_a_cuda_build_of_torch_is_named_before_it_is_imported_and_the_emulator_refuses_it(
     tmp_path: Path, fresh: Callable[[], None], monkeypatch: pytest.MonkeyPatch, cuda: bool
 ) -> None:
     root = tmp_path / "torch"
@@ -164,9 +164,10 @@ def test_a_cuda_build_of_torch_is_refused_before_it_is_imported(
     (root / "__init__.py").write_text("raise SystemExit('torch was imported')\n")
 
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, SCRIPT, "--has-cpu-torch"]
+    command = [sys.executable, SCRIPT, "--which-torch"]
     done = subprocess.run(command, env=environment, cwd="/", check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stderr.strip()) == ((1, toolchain.GET_CPU_TORCH) if cuda else (0, ""))
+    said = f"torch 2.13.0+of_a_test is built for CUDA: the emulator is left out. {toolchain.GET_CPU_TORCH}"
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, said if cuda else "", "")
 
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "torch", raising=False)
