@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 from kernelevo.devices import forkserver
 from kernelevo.devices.arguments import arranged
 from kernelevo.devices.confinement import Needs
-from kernelevo.devices.integrity import KEPT_BYTES, LiveOutputs, Watch, late_changes, share_memory
+from kernelevo.devices.integrity import KEPT_BYTES, LiveOutputs, Watch, late_changes, observe_operators, share_memory
 from kernelevo.devices.wire import (
     MAX_FINDINGS,
     MAX_LAUNCHES,
@@ -138,6 +138,7 @@ def main(arguments: Sequence[str]) -> None:
     def warm() -> None:
         import torch
 
+        observe_operators()
         torch.zeros(2, 2).add_(1).contiguous().view(torch.uint8).numpy()  # what the first call would load lazily
         backend.warm()
 

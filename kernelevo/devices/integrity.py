@@ -14,6 +14,7 @@ functions, and code that was changed elsewhere than at the beginning of the func
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import operator
 import os
@@ -22,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kernelevo.devices.wire import MAX_TEXT, FindingMessage
@@ -49,6 +51,20 @@ CODE_BYTES = 16
 OURS = ("kernelevo.devices", "kernelevo.emulator", "kernelevo.worker", "kernelevo.errors", "kernelevo.records")
 
 
+_observer: ModuleType | None = None  # kernelevo.devices._operators
+
+
+def observe_operators() -> None:
+    """From now on operators of torch can be watched, here and in forked processes; before any candidate is loaded."""
+    global _observer  # noqa: PLW0603 - forked processes find it
+    import torch  # noqa: F401 - whose libraries the extension needs
+
+    with contextlib.suppress(ImportError):  # a checkout in which csrc/ was not built
+        from kernelevo.devices import _operators
+
+        _observer = _operators
+
+
 class Watch:
     """What this process was like before the candidate came."""
 
@@ -65,12 +81,12 @@ class Watch:
         """Before a call."""
         self._settings = settings(self._device_type)
         self._threads = _threads()
-        if _operators is not None:
-            _operators.begin()
+        if _observer is not None:
+            _observer.begin()
 
     def end(self) -> tuple[str, ...] | None:
         """After a call: the operators of torch that it called, for example "aten::empty_like"; None: not known."""
-        return None if _operators is None else tuple(_operators.end())
+        return None if _observer is None else tuple(_observer.end())
 
     def findings(self) -> list[FindingMessage]:
         """What the call left otherwise than it was."""
@@ -295,15 +311,9 @@ def _still_observed() -> bool:
     """Whether an operator that we call ourselves is noticed."""
     import torch
 
-    if _operators is None:
+    if _observer is None:
         return True
-    _operators.begin()
+    _observer.begin()
     tensor = torch.empty(0)
     tensor.is_set_to(tensor)
-    return "aten::is_set_to" in _operators.end()
-
-
-try:
-    from kernelevo.devices import _operators
-except ImportError:  # a checkout in which csrc/ was not built
-    _operators = None  # type: ignore[assignment]
+    return "aten::is_set_to" in _observer.end()
