@@ -128,12 +128,17 @@ class Operation:
 
     def reference(self, *values: Any) -> Any:
         """The operation on the flat values of `inputs`, in whatever dtype they are."""
-        structure = self._structures.get(shape_key(values))
-        if structure is None:
-            raise TaskError(f"{self.path}: the reference was given values of shapes that it did not draw")
+        structure = self.structure_of(values)
         with self._one_at_a_time, _no_narrowing(values):
             outputs = tuple(_leaves(self.compute(values, structure)))
         return outputs if len(outputs) != 1 else outputs[0]
+
+    def structure_of(self, values: Sequence[Any]) -> Any:
+        """What was remembered for values of these shapes. Raises TaskError."""
+        structure = self._structures.get(shape_key(values))
+        if structure is None:
+            raise TaskError(f"{self.path}: the reference was given values of shapes that it did not draw")
+        return structure
 
     def inputs(self, case: Case, generator: torch.Generator) -> tuple[Any, ...]:
         """The values of a case, drawn from the generator's seed."""
@@ -148,6 +153,10 @@ class Operation:
             drawn = self._values(self.plan.test[0], case, generator, seed)
         return drawn.values if drawn.layout is None else Arguments(drawn.values, drawn.layout)
 
+    def refreshed(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The values, those computed anew that `draw` computes from others."""
+        return values
+
     def remember(self, values: Sequence[Any], structure: Any) -> None:
         """Keeps what `compute` needs beside values of these shapes."""
         key = shape_key(values)
@@ -157,8 +166,10 @@ class Operation:
             self._structures.popitem(last=False)
 
     def _values(self, sizes: Sizes, case: Case, generator: torch.Generator, seed: int) -> Drawn:
+        changed = self.plan.changed  # made now: it seeds the same generator
+
         def change(value: torch.Tensor, role: str, name: str) -> torch.Tensor:
-            if role == "input" and case.distribution != OWN and name in self.plan.changed:
+            if role == "input" and case.distribution != OWN and name in changed:
                 return like(value, case, generator)
             if case.initialisation == "uniform" and role in ("parameter", "buffer") and is_constant(value):
                 kind = "uniform" if role == "parameter" else "positive"

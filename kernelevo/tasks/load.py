@@ -11,6 +11,8 @@ bytecode is written. It is trusted code: it runs in the parent. Listing reads ta
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import tomllib
 import traceback
 from collections.abc import Mapping
@@ -25,6 +27,7 @@ from kernelevo.errors import TaskError, UsageError
 from kernelevo.records import Case, Purpose, Task, digest
 from kernelevo.tasks import kernelbench, robust_kbench
 from kernelevo.tasks.cases import declared_cases
+from kernelevo.tasks.layouts import strided_inputs, with_strided
 from kernelevo.tasks.sampling import DISTRIBUTIONS, INITIALISATIONS, OWN
 
 FORMAT = "see tasks/README.md for the format"
@@ -36,7 +39,7 @@ def load_task(name_or_path: str | Path, *, root: Path | None = None) -> Task:
     Raises UsageError when there is no such task, TaskError when its folder cannot be used.
     """
     folder = _find(name_or_path, root)
-    if (other := _other_format(folder)) is not None:
+    if (other := importer_of(folder)) is not None:
         imported: Task = other.load(folder)
         _try_reference(imported)
         return imported
@@ -44,6 +47,19 @@ def load_task(name_or_path: str | Path, *, root: Path | None = None) -> Task:
     source = _reference_source(folder)
     module = _run_reference(folder, source)
     seed = folder / "seed.cu"
+    reference, inputs = _function(module, folder, "reference"), _function(module, folder, "inputs")
+    cases = declared_cases(
+        folder.name,
+        test=file.test,
+        bench=file.bench,
+        dtypes=file.dtypes,
+        distributions=file.distributions,
+        initialisations=file.initialisations,
+    )
+    if "strided" in file.layouts:
+        cases, inputs = with_strided(cases), strided_inputs(inputs)
+    if file.mutates:
+        reference = _mutating(folder, reference, file.mutates)
     task = Task(
         name=folder.name,
         title=file.title,
@@ -51,21 +67,14 @@ def load_task(name_or_path: str | Path, *, root: Path | None = None) -> Task:
         signature=file.signature,
         entry=file.entry,
         dtypes=tuple(file.dtypes),
-        cases=declared_cases(
-            folder.name,
-            test=file.test,
-            bench=file.bench,
-            dtypes=file.dtypes,
-            distributions=file.distributions,
-            initialisations=file.initialisations,
-        ),
+        cases=cases,
         hidden_sizes={name: (low, high) for name, (low, high) in file.hidden.items()},
         distributions=tuple(file.distributions),
         initialisations=tuple(file.initialisations),
         tolerance_factor=file.tolerance_factor,
         library_calls=file.library_calls,
-        reference=_function(module, folder, "reference"),
-        inputs=_function(module, folder, "inputs"),
+        reference=reference,
+        inputs=inputs,
         compare=_function(module, folder, "compare") if hasattr(module, "compare") else None,
         seed_source=_text_of(seed) if seed.exists() else None,
         hints=tuple(file.hints),
@@ -81,7 +90,7 @@ def load_task(name_or_path: str | Path, *, root: Path | None = None) -> Task:
 def entry_of(name_or_path: str | Path, *, root: Path | None = None) -> str:
     """The function that candidates of this task export, without importing torch; raises as load_task does."""
     folder = _find(name_or_path, root)
-    if (other := _other_format(folder)) is not None:
+    if (other := importer_of(folder)) is not None:
         return "forward" if other is kernelbench else robust_kbench.direction(folder)
     return _read_file(folder).entry
 
@@ -89,7 +98,7 @@ def entry_of(name_or_path: str | Path, *, root: Path | None = None) -> str:
 def identity(name_or_path: str | Path, *, root: Path | None = None) -> tuple[str, str]:
     """Name and digest of a task, without importing torch or running anything; raises as load_task does."""
     folder = _find(name_or_path, root)
-    if (other := _other_format(folder)) is not None:
+    if (other := importer_of(folder)) is not None:
         found: tuple[str, str] = other.identity(folder)
         return found
     return folder.name, _digest(folder)
@@ -154,6 +163,8 @@ class TaskFile(BaseModel):
     dtypes: Annotated[list[Literal["float32", "float16", "bfloat16"]], Field(min_length=1)] = ["float32"]
     distributions: Annotated[list[str], Field(min_length=1)] = list(DISTRIBUTIONS)
     initialisations: Annotated[list[str], Field(min_length=1)] = ["none"]
+    layouts: Annotated[list[Literal["contiguous", "strided"]], Field(min_length=1)] = ["contiguous"]
+    mutates: list[str] = []
     reduction: list[str] = []
     tolerance_factor: Annotated[float, Field(gt=0, le=100)] = 4.0
     library_calls: Literal["allow", "label", "forbid"] = "forbid"
@@ -219,7 +230,7 @@ def _find(name_or_path: str | Path, root: Path | None) -> Path:
     is_path = isinstance(name_or_path, Path) or "/" in name_or_path or name_or_path.startswith(".")
     if is_path or str(name_or_path).endswith(".py"):
         folder = Path(name_or_path).resolve()
-        if not (folder / "task.toml").is_file() and _other_format(folder) is None:
+        if not (folder / "task.toml").is_file() and importer_of(folder) is None:
             what = "it holds no task.toml" if folder.is_dir() else "there is no such file or folder"
             what = "expected a folder or a .py file" if folder.is_file() else what
             raise UsageError(f"{folder} is not a task: {what}", next_step=FORMAT)
@@ -236,8 +247,8 @@ def _find(name_or_path: str | Path, root: Path | None) -> Path:
     return folder.resolve()
 
 
-def _other_format(path: Path) -> ModuleType | None:
-    """The importer that reads what lies there; None for a folder of our own."""
+def importer_of(path: Path) -> ModuleType | None:
+    """The module that reads another format which lies there; None for a folder of our own, or nothing known."""
     if (path / "task.toml").is_file():
         return None
     if robust_kbench.is_task(path):
@@ -317,6 +328,26 @@ def _function(module: ModuleType, folder: Path, name: str) -> Any:
     return function
 
 
+def _mutating(folder: Path, reference: Any, names: list[str]) -> Any:
+    """The reference, marked with the positions of the inputs that it writes in place."""
+    path = folder / "reference.py"
+    taken = list(inspect.signature(reference).parameters)
+    for name in names:
+        if name not in taken:
+            raise TaskError(f"{folder / 'task.toml'}: mutates: {name!r}: expected arguments of reference: {taken}")
+
+    @functools.wraps(reference)
+    def marked(*values: Any) -> Any:
+        result = reference(*values)
+        for output in result if isinstance(result, tuple) else (result,):
+            if any(output is values[taken.index(name)] for name in names):
+                raise TaskError(f"{_line(path, 'reference')}: reference returns an input that it mutates: return None")
+        return result
+
+    marked.mutates = tuple(taken.index(name) for name in names)  # type: ignore[attr-defined]
+    return marked
+
+
 def _try_reference(task: Task) -> None:
     """Draws the inputs of the smallest TEST case and runs the reference once, so that a broken one is refused here."""
     import torch
@@ -332,6 +363,8 @@ def _try_reference(task: Task) -> None:
         if isinstance(value, torch.Tensor) and value.device.type != "cpu":
             raise TaskError(f"{_line(path, 'inputs')}: input {number} is on {value.device}: expected the CPU")
     outputs = _tried(path, "reference", case, lambda: task.reference(*inputs))
+    if outputs is None and hasattr(task.reference, "mutates"):
+        return
     for value in outputs if isinstance(outputs, tuple) and outputs else (outputs,):
         if not isinstance(value, torch.Tensor):
             raise TaskError(

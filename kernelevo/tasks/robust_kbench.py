@@ -26,7 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from kernelevo.devices import built
+from kernelevo.devices import Arguments, built
 from kernelevo.errors import TaskError
 from kernelevo.records import Task, digest
 from kernelevo.tasks.imported import Change, Drawn, Operation, Sizes, flat, layout_of, task_of
@@ -144,7 +144,7 @@ class Folder(Operation):
             return Drawn(
                 values=tuple(values), roles=tuple(roles), names=tuple(names), layout=layout_of(nodes, len(values))
             )
-        return self._backward(values, nodes, names, roles)
+        return self._backward(values, nodes, names, roles, None)
 
     def compute(self, values: Sequence[Any], structure: Any) -> Any:
         import torch
@@ -193,8 +193,24 @@ class Folder(Operation):
             )
         return calls[0]
 
-    def _backward(self, values: list[Any], nodes: list[Any], names: list[str], roles: list[str]) -> Drawn:
-        """Adds gradients of the outputs and whatever AutogradFunction saves; the layout is that of backward_fn."""
+    def refreshed(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What AutogradFunction saves is computed anew from the other values."""
+        nodes, backward = self.structure_of(values)
+        if backward is None:
+            return values
+        gradients = backward[1]
+        count = gradients[0] if gradients else len(values)
+        names, roles = [""] * count, ["input"] * count
+        drawn = self._backward(list(values[:count]), nodes, names, roles, [values[index] for index in gradients])
+        return drawn.values if drawn.layout is None else Arguments(drawn.values, drawn.layout)
+
+    def _backward(
+        self, values: list[Any], nodes: list[Any], names: list[str], roles: list[str], given: Sequence[Any] | None
+    ) -> Drawn:
+        """Adds gradients of the outputs and whatever AutogradFunction saves; the layout is that of backward_fn.
+
+        given: the gradients; None to draw them.
+        """
         import torch
 
         function = self.module.AutogradFunction
@@ -209,7 +225,7 @@ class Folder(Operation):
         gradients = []
         for index, tensor in enumerate(_tensors(output)):
             gradients.append(len(values))
-            values.append(torch.randn(tensor.shape, dtype=tensor.dtype))
+            values.append(torch.randn(tensor.shape, dtype=tensor.dtype) if given is None else given[index])
             names.append("grad_output" if index == 0 else f"grad_output_{index}")
             roles.append("gradient")
         passed, wanted = self._passed_to_backward(context, [values[index] for index in gradients], len(arguments))
