@@ -12,7 +12,7 @@ Rules of `lint`, over the TEST cases, HIDDEN cases drawn for it, and the text of
     idle initialisation  the inputs, or the outputs, are the same however parameters are drawn
     idle size            a size changes no shape
     impure               the reference writes to its inputs or gives them back; or two runs differ
-    own state            reference.py reads a clock, the environment, or a generator that it is not given
+    own state            reference.py imports a clock, the environment or the like, or changes a global
     names a dtype        the float64 oracle is not in float64
     not finite           more than 1 % of an output is infinite or NaN
     hidden sizes         drawn within [hidden], the reference fails, or a size can never vary
@@ -50,7 +50,6 @@ HIDDEN_DRAWS = 12
 STATEFUL_MODULES = frozenset(
     {"time", "datetime", "random", "secrets", "os", "uuid", "socket", "subprocess", "threading"}
 )
-STATEFUL_TORCH = frozenset({"rand", "randn", "randint", "randperm", "bernoulli", "multinomial", "normal", "dropout"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,25 +302,12 @@ def _own_state(task: Task) -> Iterator[Flaw]:
                 found.setdefault(f"imports {name}", node.lineno)
         if isinstance(node, ast.Global | ast.Nonlocal):
             found.setdefault(f"changes the global {', '.join(node.names)}", node.lineno)
-        if isinstance(node, ast.Call) and _draws_alone(node):
-            found.setdefault(f"calls {ast.unparse(node.func)} without a generator", node.lineno)
     for text, line in found.items():
         yield Flaw(
             kind="own state",
             text=f"reference.py:{line} {text}",
             repair="let reference and inputs depend on nothing but their arguments",
         )
-
-
-def _draws_alone(call: ast.Call) -> bool:
-    function = call.func
-    name = function.attr if isinstance(function, ast.Attribute) else ""
-    owner = ast.unparse(function.value) if isinstance(function, ast.Attribute) else ""
-    return (
-        name in STATEFUL_TORCH
-        and owner in ("torch", "torch.nn.functional", "F")
-        and not any(keyword.arg == "generator" for keyword in call.keywords)
-    )
 
 
 def _named_dtypes(cases: Cases) -> Iterator[Flaw]:
