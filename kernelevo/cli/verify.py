@@ -15,6 +15,7 @@ from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console, rows
 from kernelevo.config import read_settings
 from kernelevo.errors import UsageError
+from kernelevo.records import Outcome
 
 if TYPE_CHECKING:
     from kernelevo.records import Task
@@ -102,7 +103,11 @@ def chosen_tasks(names: Sequence[str]) -> list[Task]:
 
 
 def show(trial: Trial) -> None:
-    console.print(f"{trial.fate.value:>16}  {trial.mutant or 'the kernel itself'}", markup=False, highlight=False)
+    if trial.mutant is not None:
+        fate = trial.fate.value
+    else:
+        fate = "passed" if trial.outcome is Outcome.PASSED else "false alarm"
+    console.print(f"{fate:>16}  {trial.mutant or 'the kernel itself'}", markup=False, highlight=False)
 
 
 def kill_rate(results: Sequence[SelfTest]) -> float | None:
