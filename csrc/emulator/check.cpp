@@ -1,5 +1,6 @@
 #include "check.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -27,18 +28,55 @@ std::string offset_text(int64_t offset, uint64_t size, uint64_t bytes, const std
 
 }  // namespace
 
-Checker::Checker(std::vector<CheckedSite> sites, uint32_t local_bytes, uint32_t local_stride,
+Checker::Checker(std::vector<CheckedSite> sites, bool races, const uint32_t* threads, uint32_t local_bytes, uint32_t local_stride,
                  std::vector<MemoryRange> variables)
     : sites_(std::move(sites)),
       caches_(sites_.size()),
       view_{caches_.data(), this},
       local_bytes_(local_bytes),
       local_stride_(local_stride),
-      memory_(std::move(variables)) {}
+      memory_(std::move(variables)),
+      threads_{threads[0], threads[1], threads[2]},
+      ordinals_(sites_.size()),
+      races_(races) {
+  for (uint32_t site = 0; site < sites_.size(); site++) {
+    const CheckedSite& facts = sites_[site];
+    if (facts.kind == CheckedSite::Kind::barrier) ordinals_[site] = barriers_++;
+    if (facts.kind == CheckedSite::Kind::warp) ordinals_[site] = meetings_++;
+    if (facts.kind == CheckedSite::Kind::access && facts.element != 0) {
+      using Region = CheckedSite::Region;
+      if (facts.region == Region::shared || facts.region == Region::generic)
+        shared_granule_ = std::min(shared_granule_, facts.element);
+      if (facts.region == Region::global || facts.region == Region::generic)
+        global_granule_ = std::min(global_granule_, facts.element);
+    }
+    for (uint32_t basic_block : facts.behind) {
+      if (basic_block >= behind_.size()) behind_.resize(basic_block + 1);
+      behind_[basic_block].push_back(site);
+    }
+  }
+  global_ = RaceMemory(global_granule_);
+}
 
-bool Checker::is_new(const char* kind, uint32_t site) {
-  const uint32_t line = sites_[site].line ? sites_[site].line : site | 1u << 31;
-  return reported_.emplace(kind, line).second;
+std::string Checker::at_line(uint32_t site) const {
+  return sites_[site].line ? " on line " + std::to_string(sites_[site].line) : "";
+}
+
+uint32_t Checker::place(uint32_t site) const { return sites_[site].line ? sites_[site].line : site | 1u << 31; }
+
+bool Checker::is_new(const char* kind, uint32_t site) { return reported_.emplace(kind, place(site)).second; }
+
+// Who reads before others have written, for want of a barrier, also reads what nobody has written: the race says why.
+std::vector<CheckFinding> Checker::findings() const {
+  std::vector<CheckFinding> result;
+  for (const CheckFinding& finding : findings_) {
+    const bool explained = finding.kind == "uninitialised read" &&
+                           std::any_of(findings_.begin(), findings_.end(), [&](const CheckFinding& other) {
+                             return other.kind == "race" && other.allocation == finding.allocation;
+                           });
+    if (!explained) result.push_back(finding);
+  }
+  return result;
 }
 
 CheckFinding& Checker::add(const char* kind, uint32_t site, const WarpState& warp, int lane) {
@@ -83,7 +121,7 @@ uint32_t Checker::access(WarpState& warp, uint32_t site, uint32_t mask, const ui
       if (shadow) std::memset(reinterpret_cast<void*>(addresses[lane] + shadow), 0xff, bytes);
     }
   }
-  if (allowed == 0 || !one_place) return allowed;
+  if (allowed == 0 || !one_place || (first.where == Where::memory && !first.range)) return allowed;
   SiteCache& cache = caches_[site];
   if (first.where == Where::memory) {
     cache = {first.range->begin, first.range->end - first.range->begin - bytes, first.shadow, 0};
@@ -245,12 +283,5 @@ void Checker::report_unwritten(WarpState& warp, uint32_t site, int lane, uint64_
   finding.text = thread_name(warp, lane) + (facts.writes ? " adds to " : " reads ") + bytes_text(bytes) + " at " + what +
                  ", which nothing has written";
 }
-
-// --- blocks
-
-void Checker::start(BlockState&) {}
-void Checker::released(BlockState&, int) {}
-void Checker::stuck(BlockState&, uint32_t) {}
-void Checker::finish(BlockState&) {}
 
 }  // namespace kernelevo

@@ -2,6 +2,7 @@
 
 #include <pybind11/stl.h>
 
+#include <array>
 #include <memory>
 #include <tuple>
 #include <utility>
@@ -23,7 +24,30 @@ void on_unwritten(const Checker::View* view, WarpState* warp, uint32_t site, uin
   view->checker->unwritten(*warp, site, mask, addresses);
 }
 
-std::unique_ptr<Checker> make_checker(const std::vector<py::dict>& sites, uint32_t local_bytes, uint32_t local_stride,
+void on_barrier(const Checker::View* view, WarpState* warp, uint32_t site, uint32_t mask) {
+  view->checker->barrier(*warp, site, mask);
+}
+
+void on_meeting(const Checker::View* view, WarpState* warp, uint32_t site, uint32_t mask, uint32_t here,
+                const int32_t* next, const uint32_t* members, const uint32_t* lanes, const uint32_t* clamps) {
+  view->checker->meet(*warp, site, mask, here, next, members, lanes, clamps);
+}
+
+void on_pass(const Checker::View* view, WarpState* warp, uint32_t basic_block, uint32_t mask) {
+  view->checker->pass(*warp, basic_block, mask);
+}
+
+void on_share(const Checker::View* view, WarpState* warp, uint32_t site, uint32_t mask, const uint64_t* addresses,
+              const char* values) {
+  view->checker->share(*warp, site, mask, addresses, values);
+}
+
+void on_fence(const Checker::View* view, WarpState* warp) { view->checker->fence(*warp); }
+
+void on_together(const Checker::View* view, WarpState* warp, uint32_t mask) { view->checker->together(*warp, mask); }
+
+std::unique_ptr<Checker> make_checker(const std::vector<py::dict>& sites, bool races, const std::array<uint32_t, 3>& threads,
+                                      uint32_t local_bytes, uint32_t local_stride,
                                       const std::vector<std::tuple<uint64_t, uint64_t, bool, std::string>>& variables) {
   std::vector<CheckedSite> facts;
   for (const py::dict& d : sites) {
@@ -33,15 +57,24 @@ std::unique_ptr<Checker> make_checker(const std::vector<py::dict>& sites, uint32
     site.reads = d["reads"].cast<bool>();
     site.writes = d["writes"].cast<bool>();
     site.strong = d["strong"].cast<bool>();
+    site.atomic = d["atomic"].cast<bool>();
+    site.spins = d["spins"].cast<bool>();
+    site.releases = d["releases"].cast<bool>();
     site.element = d["element"].cast<uint32_t>();
     site.count = d["count"].cast<uint32_t>();
     site.used = d["used"].cast<uint32_t>();
     site.line = d["line"].cast<uint32_t>();
+    site.barrier = d["barrier"].cast<int>();
+    site.counted = d["counted"].cast<bool>();
+    site.arrives = d["arrives"].cast<bool>();
+    site.family = d["family"].cast<int>();
+    site.shuffle = CheckedSite::Shuffle(d["shuffle"].cast<int>());
+    site.behind = d["behind"].cast<std::vector<uint32_t>>();
     facts.push_back(site);
   }
   std::vector<MemoryRange> ranges;
   for (const auto& [address, size, writable, name] : variables) ranges.push_back({address, size, writable, name});
-  return std::make_unique<Checker>(std::move(facts), local_bytes, local_stride, std::move(ranges));
+  return std::make_unique<Checker>(std::move(facts), races, threads.data(), local_bytes, local_stride, std::move(ranges));
 }
 
 py::list findings(const Checker& checker) {
@@ -65,15 +98,23 @@ py::list findings(const Checker& checker) {
 
 void bind_check(py::module_& m) {
   py::class_<Checker>(m, "Checker", "Checkers of one launch; see csrc/emulator/check.h.")
-      .def(py::init(&make_checker), py::kw_only(), py::arg("sites"), py::arg("local_bytes"), py::arg("local_stride"),
+      .def(py::init(&make_checker), py::kw_only(), py::arg("sites"), py::arg("races"), py::arg("threads"), py::arg("local_bytes"), py::arg("local_stride"),
            py::arg("variables"))
       .def_property_readonly("observer", [](const Checker& self) { return reinterpret_cast<uintptr_t>(self.view()); })
       .def_property_readonly(
           "watcher", [](Checker& self) { return reinterpret_cast<uintptr_t>(static_cast<Watcher*>(&self)); })
       .def_property_readonly_static("hooks",
                                     [](const py::object&) {
-                                      return std::vector<uintptr_t>{reinterpret_cast<uintptr_t>(&on_access),
-                                                                    reinterpret_cast<uintptr_t>(&on_unwritten)};
+                                      return std::vector<uintptr_t>{
+                                          reinterpret_cast<uintptr_t>(&on_access),
+                                          reinterpret_cast<uintptr_t>(&on_unwritten),
+                                          reinterpret_cast<uintptr_t>(&on_barrier),
+                                          reinterpret_cast<uintptr_t>(&on_meeting),
+                                          reinterpret_cast<uintptr_t>(&on_pass),
+                                          reinterpret_cast<uintptr_t>(&on_share),
+                                          reinterpret_cast<uintptr_t>(&on_fence),
+                                          reinterpret_cast<uintptr_t>(&on_together)};
                                     })
+      .def_property_readonly("races_left_out", &Checker::races_left_out)
       .def("findings", &findings);
 }

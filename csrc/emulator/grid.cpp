@@ -346,7 +346,7 @@ class ResidentBlock {
     Barrier& barrier = barriers_[id];
     if (!barrier.used) return;
     if (barrier.count ? barrier.counted < barrier.count : barrier.lanes < live_threads_) return;
-    if (launch_.config.watcher) launch_.config.watcher->released(block_, id);
+    if (launch_.config.watcher) launch_.config.watcher->released(block_, id, waiting_at(id));
     uint32_t lanes = barrier.lanes, ones = barrier.ones;
     barrier = {};
     barriers_released_++;
@@ -373,6 +373,24 @@ class ResidentBlock {
         }
       }
     }
+  }
+
+  // Warps with lanes that wait at a barrier.
+  uint32_t waiting_at(int id) const {
+    uint32_t bits = 0;
+    for (uint32_t w = 0; w < warps_ && w < 32; w++) {
+      if (!modes_[w].waiting) continue;
+      const WarpState& warp = *frame(w);
+      if (modes_[w].mode == Mode::kConverged) {
+        if ((warp.barrier_id & (kBarriers - 1)) == id) bits |= 1u << w;
+        continue;
+      }
+      for (int lane = 0; lane < kWarpSize; lane++) {
+        const bool waits = warp.next[lane] != kLaneExited && warp.next[lane] & kBlockWait;
+        if (waits && (warp.barrier_of[lane] & (kBarriers - 1)) == id) bits |= 1u << w;
+      }
+    }
+    return bits;
   }
 
   // The warp ran long: prefer the lanes behind the ones that ran, then the first ones again. Spin locks need this.

@@ -77,7 +77,7 @@ class Watcher {
  public:
   virtual ~Watcher() = default;
   virtual void start(BlockState& block) = 0;                      // a block is about to run, its shadows are zeros
-  virtual void released(BlockState& block, int barrier) = 0;      // all who wait at a barrier go on
+  virtual void released(BlockState& block, int barrier, uint32_t warps) = 0;  // these warps go on; a bit for each
   virtual void stuck(BlockState& block, uint32_t live_threads) = 0;  // nothing can run any more
   virtual void finish(BlockState& block) = 0;                     // all threads have exited
 };

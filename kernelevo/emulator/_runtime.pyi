@@ -47,12 +47,15 @@ def launch(
 
 class Checker:
     observer: int
+    races_left_out: bool
     watcher: int
     hooks: list[int]
     def __init__(
         self,
         *,
         sites: Sequence[dict[str, Any]],
+        races: bool,
+        threads: tuple[int, int, int],
         local_bytes: int,
         local_stride: int,
         variables: Sequence[tuple[int, int, bool, str]],

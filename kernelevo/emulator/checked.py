@@ -42,9 +42,12 @@ class Finding:
 class CheckedKernel:
     """One kernel at one block size, ready for checked launches."""
 
-    def __init__(self, module: Module, entry: str, block: tuple[int, int, int]) -> None:
-        """Raises Unsupported and PtxError, with file:line:column; KeyError for an unknown entry."""
-        self.observer = Checking()
+    def __init__(self, module: Module, entry: str, block: tuple[int, int, int], *, races: bool = True) -> None:
+        """races: look for those too, which takes longer than all the rest.
+
+        Raises Unsupported and PtxError, with file:line:column; KeyError for an unknown entry.
+        """
+        self.observer = Checking(races=races)
         self.kernel: Compiled = compile_kernel(module, entry, block, Variant.CHECKED, observer=self.observer)
         self.variables = [
             (each.address, each.size, each.variable.space != "const", f"the module variable {name}")
@@ -71,6 +74,8 @@ class CheckedKernel:
         packed = ctypes.string_at(parameters, size)
         checker = _runtime.Checker(
             sites=self.observer.sites,
+            races=self.observer.races,
+            threads=self.kernel.block,
             local_bytes=self.observer.local_bytes,
             local_stride=self.kernel.local_bytes,
             variables=self.variables,

@@ -8,6 +8,7 @@ memory lie behind that memory, those of an allocation in memory of their own, on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -16,28 +17,34 @@ from . import layout as at
 from .check import Kind, Operation, flatten
 from .emit import vector_constant
 from .flow import Block
-from .instruction import Register, Symbol
+from .instruction import Immediate, Operand, Register, Symbol
+from .meeting import meeting_places
 from .memory import I1, I32, I64, PTR, integer, load_known, load_unknown, splat, store_known, store_unknown
 from .shapes import ZERO
 from .translate import Code, Place, Touch
 
 WARP = 32
 ADDRESSES = ir.VectorType(I64, WARP)
-ACCESS, UNWRITTEN = range(2)  # positions in _runtime.Checker.hooks
+ACCESS, UNWRITTEN, BARRIER_HOOK, MEETING, PASS, SHARE, FENCE_HOOK, TOGETHER = range(8)  # positions in Checker.hooks
 PARTS = 2  # sites per operation: see Touch.part
 CACHE_BYTES, CACHE_BEGIN, CACHE_LIMIT, CACHE_SHADOW = 32, 0, 8, 16  # struct SiteCache of check.h
 REGIONS = {"global": 0, "shared": 1, "local": 2, "const": 3, "generic": 4}
-NOTHING, MEMORY, BARRIER, WARP_OPERATION, FENCE = range(5)  # CheckedSite::Kind
+NOTHING, MEMORY = range(2)  # CheckedSite::Kind; the others are those of meeting.py
+MATRIX = frozenset(("mma", "wmma", "ldmatrix", "stmatrix", "movmatrix"))  # all lanes execute them together
+MOST_LANE_BYTES = 32  # of one store
+_RELEASES = frozenset(("release", "acq_rel"))
 MOST_ALIGNMENT = {"local": 16}  # the depot of a thread is not aligned to more
 
 
 class Checking:
     """Adds the tests. Afterwards `sites` has the facts of every operation that a Checker may be told of."""
 
-    name = "checked"
     converged = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, races: bool) -> None:
+        """races: look for those too, which takes a call for every access that others may see."""
+        self.races = races
+        self.name = "checked with races" if races else "checked"
         self.sites: list[dict[str, Any]] = []
         self.local_bytes = 0
         self.numbers: dict[int, int] = {}  # id of an operation -> number of its first site
@@ -58,6 +65,18 @@ class Checking:
         }
         self.shared_bytes = code.b.zext(code.load_from(code.block_state, I32, at.BLOCK_TOTAL_SHARED), I64)
         self.slot = code.b.alloca(ADDRESSES)
+        self.operand_slots = [code.b.alloca(ir.VectorType(I32, WARP)) for _ in range(3)]
+        values = code.b.alloca(ir.ArrayType(I64, WARP * MOST_LANE_BYTES // 8))
+        self.values = code.b.inttoptr(code.b.ptrtoint(values, I64), PTR)  # without a type
+        for operation, facts in meeting_places(code.program):
+            self.sites[self.numbers[id(operation)]].update(facts)
+        self.spinning = {
+            block.index
+            for source, target in code.spin_edges
+            if _waits_for_memory(loop := code.program.blocks[target : source + 1])
+            for block in loop
+        }
+        self.passes = {block for site in self.sites for block in site["behind"]}
 
     def learned(self) -> Any:
         return [self.sites, self.local_bytes]
@@ -66,13 +85,37 @@ class Checking:
         self.sites, self.local_bytes = learned
 
     def on_block(self, code: Code, block: Block, mask: ir.Value) -> None:
-        """Blocks by themselves do nothing wrong."""
+        if block.index in self.passes:
+            code.call_hook(PASS, I32(block.index), code.b.bitcast(mask, I32))
 
     def on_wait(self, code: Code, operation: Operation, mask: ir.Value) -> None:
-        """Not yet looked at."""
+        """Who waits is seen when the operation executes."""
 
     def on_operation(self, code: Code, operation: Operation, mask: ir.Value) -> None:
-        """Not yet looked at."""
+        number = I32(self.numbers[id(operation)])
+        bits = code.b.bitcast(mask, I32)
+        if operation.kind in (Kind.BARRIER, Kind.ARRIVE):
+            code.call_hook(BARRIER_HOOK, number, bits)
+        elif operation.waits_for_lanes:
+            members, shuffles = operation.members, operation.instruction.opcode == "shfl"
+            if code.everyone() and _is_everyone(code, members):  # all lanes take part and may be read from
+                if self.races:
+                    code.call_hook(TOGETHER, bits)
+                return
+            b = code.b
+            given = [members, *(operation.instruction.operands[2:4] if shuffles else ())]
+            pointers = []
+            for slot, operand in zip(self.operand_slots, given, strict=False):
+                b.store(code.vector(operand, "b32"), slot)
+                pointers.append(slot)
+            pointers += [ir.Constant(PTR, None)] * (len(self.operand_slots) - len(pointers))
+            here = b.bitcast(code.lanes_here(), I32)
+            code.call_hook(MEETING, number, bits, here, code.next_blocks(), *pointers)
+        elif self.races and operation.instruction.opcode in ("fence", "membar"):
+            if "cta" not in operation.instruction.modifiers:
+                code.call_hook(FENCE_HOOK)
+        elif self.races and operation.instruction.opcode in MATRIX:
+            code.call_hook(TOGETHER, bits)
 
     def on_branch(self, code: Code, block: Block, taken: ir.Value, mask: ir.Value) -> None:
         """Branches by themselves do nothing wrong."""
@@ -84,11 +127,12 @@ class Checking:
             return touch.mask
         b = code.b
         number = self.numbers[id(touch.operation)] + touch.part
-        self.sites[number].update(self._facts(touch))
+        self.sites[number].update(self._facts(code, touch))
         bits = b.bitcast(touch.mask, I32)
         fine = self._inside(code, touch, number)
         if fine is None:
             self._fast(code, touch, number)
+            self._share(code, touch, number, bits)
             return touch.mask
         fast, slow, done = (code.new_block(name) for name in ("inside", "perhaps_outside", "access_checked"))
         b.cbranch(fine, fast, slow)
@@ -104,9 +148,23 @@ class Checking:
         lanes = b.phi(I32)
         lanes.add_incoming(allowed, slow)
         lanes.add_incoming(bits, after_fast)
+        self._share(code, touch, number, lanes)
         return b.bitcast(lanes, ir.VectorType(I1, WARP))
 
-    def _facts(self, touch: Touch) -> dict[str, Any]:
+    def _share(self, code: Code, touch: Touch, number: int, bits: ir.Value) -> None:
+        """Tells of an access that other threads may see. What is read past the coherent caches nobody writes."""
+        if not self.races or touch.space in ("local", "const") or "nc" in touch.operation.instruction.modifiers:
+            return
+        b = code.b
+        b.store(code.addresses(touch.place), self.slot)
+        values: ir.Value = ir.Constant(PTR, None)
+        if touch.values:
+            for k, value in enumerate(touch.values):
+                b.store(value, code.pointer_to(self.values, k * WARP * touch.size), align=1)
+            values = self.values
+        code.call_hook(SHARE, I32(number), bits, self.slot, values)
+
+    def _facts(self, code: Code, touch: Touch) -> dict[str, Any]:
         operation, used = touch.operation, (1 << touch.count) - 1
         instruction, access = operation.instruction, operation.access
         if operation.kind is Kind.LOAD and access is not None and access.type != "b128":
@@ -119,6 +177,9 @@ class Checking:
             "reads": touch.reads,
             "writes": touch.writes,
             "strong": instruction.opcode in ("atom", "red") or (access is not None and access.volatile),
+            "atomic": instruction.opcode in ("atom", "red"),
+            "spins": code.block.index in self.spinning,
+            "releases": bool(_RELEASES & set(instruction.modifiers)) and "cta" not in instruction.modifiers,
             "element": touch.size,
             "count": touch.count,
             "used": used if touch.reads else 0,
@@ -231,9 +292,36 @@ def _site(operation: Operation) -> dict[str, Any]:
     """A place in the kernel at which nothing is looked at; see struct CheckedSite of check.h."""
     instruction = operation.instruction
     return {
-        "kind": NOTHING, "region": 0, "reads": False, "writes": False, "strong": False, "element": 0, "count": 0,
+        "kind": NOTHING, "region": 0, "reads": False, "writes": False, "strong": False, "atomic": False,
+        "releases": False, "spins": False, "element": 0, "count": 0,
         "used": 0, "line": instruction.source_line or 0, "position": str(instruction.position),
+        "barrier": -1, "counted": False, "arrives": False, "family": 0, "shuffle": 0, "behind": [],
     }  # fmt: skip
+
+
+def _is_everyone(code: Code, members: Operand) -> bool:
+    """Whether a membermask is known to name all lanes."""
+    if isinstance(members, Immediate):
+        return int(members.value) & 0xFFFFFFFF == 0xFFFFFFFF
+    shape = code.shape_of(members)
+    return shape is not None and shape.constant is not None and shape.constant & 0xFFFFFFFF == 0xFFFFFFFF
+
+
+def _waits_for_memory(loop: Sequence[Block]) -> bool:
+    """Whether a branch in the loop depends on what the loop reads and others may write meanwhile."""
+    depends: set[str] = set()
+    changed = True
+    while changed:
+        changed = False
+        for block in loop:
+            for operation in block.operations:
+                reads_flag = operation.instruction.opcode == "atom" or (
+                    operation.kind is Kind.LOAD and operation.access is not None and operation.access.volatile
+                )
+                if (reads_flag or depends & set(operation.reads)) and not depends >= set(operation.writes):
+                    depends.update(operation.writes)
+                    changed = True
+    return any(block.control is not None and depends & set(block.control.reads) for block in loop)
 
 
 def _is_vector(value: ir.Value) -> bool:

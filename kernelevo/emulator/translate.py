@@ -99,7 +99,7 @@ class Observer(Protocol):
 
     name: str
     converged: bool
-    """Whether there is a converged translation, and it is observed: its operations, waits and accesses."""
+    """Whether there is a converged translation, and it is observed: its blocks, operations, waits and accesses."""
 
     def start(self, code: Code) -> None:
         """A translation begins."""
@@ -442,6 +442,14 @@ class Code:
     def everyone(self) -> bool:
         """Whether all 32 lanes execute the current operation, for certain."""
         raise NotImplementedError
+
+    def lanes_here(self) -> ir.Value:
+        """The lanes that are at the current operation, those whose guard keeps them from executing it too."""
+        return all_lanes()
+
+    def next_blocks(self) -> ir.Value:
+        """A pointer to what each lane does next, as in WarpState.next; null where all lanes are together."""
+        return ir.Constant(PTR, None)
 
     def execute(self, operation: Operation) -> None:
         """Code for an operation that is not control flow. self.mask is set."""
@@ -943,6 +951,8 @@ class _Converged(Code):
             self.block = block
             self.go_on_in(self.places[block.index])
             self.values = {}
+            if self.observer:
+                self.observer.on_block(self, block, all_lanes())
             for operation in block.operations:
                 self.operation = operation
                 self.one(operation)
@@ -1382,6 +1392,12 @@ class _Diverged(Code):
 
     def everyone(self) -> bool:
         return False
+
+    def lanes_here(self) -> ir.Value:
+        return self.block_mask
+
+    def next_blocks(self) -> ir.Value:
+        return self.next
 
     def groups_of(self, name: str) -> int:
         return WARP
