@@ -125,6 +125,8 @@ def measure_task(
 
     Raises WorkerError when the GPU stays leased.
     """
+    if (why := _cannot_vary(task)) is not None:
+        return why
     started = time.monotonic()
     run = _Run(
         task=task,
@@ -158,6 +160,15 @@ def measure_task(
     return Measurement(
         timing=timing, comparisons=tuple(c for _, c in measured), cases=tuple(found for found, _ in measured)
     )
+
+
+def _cannot_vary(task: Task) -> str | None:
+    """Why inputs of this task cannot be changed between timed calls, as they must be."""
+    if getattr(task.reference, "mutates", ()):
+        return "not measured yet: the task writes in place, so calls would feed on each other"
+    if getattr(getattr(task.inputs, "__self__", None), "refreshed", None) is not None:
+        return "not measured yet: some inputs are computed from others, so elements cannot be changed alone"
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
