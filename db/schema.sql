@@ -218,6 +218,8 @@ CREATE TABLE verdicts (
     reason TEXT,
     output TEXT NOT NULL,
     seconds DOUBLE NOT NULL,
+    integrity_seconds DOUBLE,
+    failed_in TEXT,
     CONSTRAINT pk_verdicts PRIMARY KEY (evaluation_id),
     CONSTRAINT fk_verdicts_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES evaluations (id)
 );

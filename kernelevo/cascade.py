@@ -80,6 +80,11 @@ class StageLog:
         seconds = time.monotonic() - started + (before.seconds if before else 0.0)
         self.stages[name] = Stage(name=name, outcome=opened.outcome, seconds=seconds, text=opened.text)
 
+    def move(self, seconds: float, source: str, target: str) -> None:
+        """Counts seconds that one stage took as another's: both were done in one go."""
+        for name, change in ((source, -seconds), (target, seconds)):
+            self.stages[name] = replace(self.stages[name], seconds=self.stages[name].seconds + change)
+
     def failed(self) -> bool:
         """Whether the candidate did not get past a stage."""
         return any(stage.outcome is StageOutcome.FAILED for stage in self.stages.values())
@@ -256,12 +261,13 @@ def prove(
             memory_bytes=memory_bytes,
             progress=judged,
         )
-        if verdict.outcome not in (Outcome.PASSED, Outcome.CHEATING):
+        if verdict.failed_in == "correctness":
             stage.fail(verdict.reason or "")
             return verdict
     with log.stage("integrity") as stage:
-        if verdict.outcome is Outcome.CHEATING:
+        if verdict.failed_in == "integrity":
             stage.fail(verdict.reason or "")
+    log.move(verdict.integrity_seconds or 0.0, "correctness", "integrity")
     return verdict
 
 
@@ -306,7 +312,13 @@ def promote(
             timeout_seconds=settings.timeout_seconds,
             memory_bytes=settings.memory_bytes,
         )
-        both = replace(again, cases=verdict.cases + again.cases, seconds=verdict.seconds + again.seconds)
+        both = replace(
+            again,
+            cases=verdict.cases + again.cases,
+            seconds=verdict.seconds + again.seconds,
+            integrity_seconds=(verdict.integrity_seconds or 0.0) + (again.integrity_seconds or 0.0),
+            failed_in=again.failed_in and "promotion",
+        )
         if again.outcome is not Outcome.PASSED:
             stage.fail(again.reason or "")
             return both, None, None

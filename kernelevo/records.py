@@ -260,6 +260,8 @@ class Verdict:
     cases: tuple[CaseVerdict, ...]
     output: str  # what the candidate printed, bounded
     seconds: float
+    integrity_seconds: float | None = None  # of them, for calls that look for dishonesty; None: there were none
+    failed_in: str | None = None  # stage that failed: "smoke", "correctness", "integrity", "promotion"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -479,6 +479,8 @@ def verdict_rows(at: Row, verdict: Verdict) -> Rows:
         "reason": verdict.reason,
         "output": verdict.output,
         "seconds": verdict.seconds,
+        "integrity_seconds": verdict.integrity_seconds,
+        "failed_in": verdict.failed_in,
     }
     return {
         t.Verdicts: [{**at, **row}],
@@ -663,6 +665,8 @@ def read_verdict(connection: Connection, evaluation_id: int) -> Verdict | None:
         ),
         output=row.output,
         seconds=row.seconds,
+        integrity_seconds=row.integrity_seconds,
+        failed_in=row.failed_in,
     )
 
 

@@ -452,6 +452,8 @@ class Verdicts(Base):
     reason: Mapped[str | None] = field("of the first case that did not pass", FreeText)
     output: Mapped[str] = field("what the candidate printed, bounded", FreeText)
     seconds: Mapped[float] = field("wall-clock time")
+    integrity_seconds: Mapped[float | None] = field("of them, for calls that look for dishonesty")
+    failed_in: Mapped[str | None] = field("smoke, correctness, integrity or promotion; NULL: passed")
 
 
 class CaseVerdicts(Base):

@@ -76,6 +76,7 @@ def smoke(
         cases=tuple(verdicts),
         output=printed,
         seconds=time.monotonic() - started,
+        failed_in=None if last.outcome is Outcome.PASSED else "smoke",
     )
 
 
@@ -89,6 +90,6 @@ def smallest(task: Task) -> Sequence[Case]:
 
 
 def in_words(finding: Finding) -> str:
-    """Kind, line and text of a finding."""
-    place = f" at line {finding.line}" if finding.line else ""
+    """Kind, place and text of a finding, each once."""
+    place = f" at line {finding.line}" if finding.line and f"line {finding.line}" not in finding.text else ""
     return f"{finding.kind}{place}: {finding.text}"

@@ -81,6 +81,8 @@ def verify(
     scheduled: set[Shape] = set()
     verdicts: list[CaseVerdict] = []
     printed = ""
+    failed_trial = False
+    integrity_seconds: float | None = None
     opened = device.open(build, entry=task.entry, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes)
     with opened as session, one_thread():
         small = [case for case in cases if case.purpose is not Purpose.BENCH]
@@ -96,6 +98,7 @@ def verify(
             # Before the large cases, which take longer than all of this.
             last_small = case.purpose is not Purpose.BENCH and number + 1 == len(small)
             if last_small and all(v.outcome is Outcome.PASSED for v in verdicts):
+                begun = time.monotonic()
                 for trial in further_trials(task, small, session, expectations, imports, rng):
                     place = next(i for i, v in enumerate(verdicts) if v.case is trial.case)
                     verdicts[place] = _with_trial(verdicts[place], trial)
@@ -103,15 +106,20 @@ def verify(
                         if progress is not None:
                             progress(trial)
                         break
-                if any(v.outcome is not Outcome.PASSED for v in verdicts):
+                integrity_seconds = time.monotonic() - begun
+                failed_trial = any(v.outcome is not Outcome.PASSED for v in verdicts)
+                if failed_trial:
                     break
     failed = next((verdict for verdict in verdicts if verdict.outcome is not Outcome.PASSED), None)
+    dishonest = failed_trial or (failed is not None and failed.outcome is Outcome.CHEATING)
     return Verdict(
         outcome=failed.outcome if failed else Outcome.PASSED,
         reason=f"{failed.reason} (case {failed.case.name})" if failed else None,
         cases=tuple(verdicts),
         output=printed,
         seconds=time.monotonic() - started,
+        integrity_seconds=integrity_seconds,
+        failed_in=None if failed is None else "integrity" if dishonest else "correctness",
     )
 
 

@@ -12,9 +12,11 @@ down_revision = "0002"
 COLUMNS = {
     "evaluations": ("source_key", "kernel_key", "shared_from"),
     "evaluation_stages": ("outcome", "text"),
+    "verdicts": ("integrity_seconds", "failed_in"),
     "findings": ("block", "thread", "address", "allocation", "access_bytes"),
 }
 NUMBERS = ("address", "access_bytes")
+SECONDS = ("integrity_seconds",)
 
 RESULTS = """
 CREATE VIEW results AS
@@ -109,7 +111,8 @@ def upgrade() -> None:
     number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     for table, names in COLUMNS.items():
         for name in names:
-            op.add_column(table, sa.Column(name, number if name in NUMBERS else sa.Text(), nullable=True))
+            kind = number if name in NUMBERS else sa.Double() if name in SECONDS else sa.Text()
+            op.add_column(table, sa.Column(name, kind, nullable=True))
     for name in ("source_key", "kernel_key"):
         op.create_index(f"ix_evaluations_{name}", "evaluations", [name])
     for view in (RESULTS, LEADERBOARD, HISTORY, FAILURES_BY_STAGE, STAGE_TIMES):
