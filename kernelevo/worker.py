@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 from kernelevo.devices import forkserver
 from kernelevo.devices.arguments import arranged
 from kernelevo.devices.confinement import Needs
-from kernelevo.devices.integrity import KEPT_BYTES, LiveOutputs, Watch, late_changes, observe_operators, share_memory
+from kernelevo.devices.integrity import KEPT_BYTES, LateChanges, LiveOutputs, Watch, observe_operators, share_memory
 from kernelevo.devices.wire import (
     MAX_FINDINGS,
     MAX_LAUNCHES,
@@ -166,6 +166,7 @@ class _Candidate:
         self._function: Callable[..., Any] | None = None
         self._watch = Watch(backend.device_type)
         self._live = LiveOutputs()
+        self._late = LateChanges()
         self._inputs: list[torch.Tensor] = []  # of the last call, when they are not large
 
     def call(self, request: CallRequest, values: Sequence[torch.Tensor]) -> list[memoryview]:
@@ -311,7 +312,7 @@ class _Candidate:
             text = "an output of an earlier call was changed since it was returned"
             findings.append(FindingMessage(kind="earlier output changed", text=text))
         self._live.keep(outputs)
-        findings += late_changes(outputs, self._watch.strangers)
+        findings += self._late.of(outputs, self._watch.strangers)
         return outputs
 
     def _problem(self, output: Any) -> str | None:

@@ -31,7 +31,8 @@ from kernelevo.devices.wire import MAX_TEXT, FindingMessage
 if TYPE_CHECKING:
     import torch
 
-LATE_SECONDS = 0.05  # that threads which a call left running get to change its outputs
+LATE_SECONDS = 0.5  # that threads which a call left running get to change its outputs, while they run
+LATE_SECONDS_IN_ALL = 2.0  # of all calls of a worker: who keeps threads for ever pays for it once
 KEPT_BYTES = 64 << 20  # of the outputs of one earlier call that are kept
 POOL = "emulated-gpu"  # name of the emulator's own threads; see csrc/emulator/workers.cpp
 
@@ -158,21 +159,29 @@ class LiveOutputs:
         self._last = [(output, as_bytes(output)) for output in outputs]
 
 
-def late_changes(outputs: Sequence[torch.Tensor], strangers: Callable[[], Sequence[Path]]) -> list[FindingMessage]:
-    """Looks at outputs again while threads that the call left behind are at work, for LATE_SECONDS at most."""
-    import torch
+class LateChanges:
+    """Looks at outputs again while threads that a call left behind are at work."""
 
-    if not strangers():
-        return []
-    held = [as_bytes(output) for output in outputs]
-    deadline = time.monotonic() + LATE_SECONDS
-    while strangers() and time.monotonic() < deadline:
-        time.sleep(0.002)
-    return [
-        FindingMessage(kind="late output", text=f"a thread of the host changed output {index} after it was returned")
-        for index, (output, before) in enumerate(zip(outputs, held, strict=True))
-        if not torch.equal(as_bytes(output), before)
-    ]
+    def __init__(self) -> None:
+        self._waited_seconds = 0.0
+
+    def of(self, outputs: Sequence[torch.Tensor], strangers: Callable[[], Sequence[Path]]) -> list[FindingMessage]:
+        """Waits while there are strangers, LATE_SECONDS at most; at once where there are none."""
+        import torch
+
+        if not strangers() or self._waited_seconds > LATE_SECONDS_IN_ALL:
+            return []
+        held = [as_bytes(output) for output in outputs]
+        started = time.monotonic()
+        while strangers() and time.monotonic() < started + LATE_SECONDS:
+            time.sleep(0.002)
+        self._waited_seconds += time.monotonic() - started
+        text = "a thread of the host changed output {} after it was returned"
+        return [
+            FindingMessage(kind="late output", text=text.format(index))
+            for index, (output, before) in enumerate(zip(outputs, held, strict=True))
+            if not torch.equal(as_bytes(output), before)
+        ]
 
 
 def share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from kernelevo.devices import Arguments, Session
+from kernelevo.devices import Arguments, Call, Session
 from kernelevo.records import Case, CaseVerdict, Outcome, Purpose, Task
 from kernelevo.verify.judgement import FIRST_POISON, Imports, Judgement
 from kernelevo.verify.oracle import Expected, Oracle, expected_of
@@ -43,14 +43,11 @@ def further_trials(
     for case, number in _plan(cases, oracle, rng):
         expected = oracle.expected(case)
         later = Judgement(task, case, expected)
-        call = session.call(expected.inputs, poison=FIRST_POISON)
-        if later.returned_right(call):
-            later.own_kernel(call, imports)
-        if later.outcome is not Outcome.PASSED:
-            later.reason = f"{later.reason}; it was right before, and is not in a later call"
-        yield later.verdict(call.seconds)
-        changed = None if number is None else _changed(task, case, expected, number, rng)
+        first = call = session.call(expected.inputs, poison=FIRST_POISON)
+        right = later.returned_right(call)
+        changed = _changed(task, case, expected, number, rng) if right and number is not None else None
         if changed is None:
+            yield _later_verdict(later, call, imports)
             continue
         again = Judgement(task, case, changed)
         call = session.call(changed.inputs, poison=FIRST_POISON, same_memory=True)
@@ -61,12 +58,20 @@ def further_trials(
             else:
                 again.reason = f"{again.reason}; {what}"
         yield again.verdict(call.seconds)
+        yield _later_verdict(later, first, imports)
     if task.library_calls != "allow" and (telling := _telling(cases, oracle)) is not None:
         expected = oracle.expected(telling)
         stubbed = Judgement(task, telling, expected)
         call = session.call(expected.inputs, poison=FIRST_POISON, stubbed=True)
         stubbed.stubbed(call)
         yield stubbed.verdict(call.seconds)
+
+
+def _later_verdict(later: Judgement, call: Call, imports: Imports) -> CaseVerdict:
+    later.own_kernel(call, imports)
+    if later.outcome is not Outcome.PASSED:
+        later.reason = f"{later.reason}; it was right before, and is not in a later call"
+    return later.verdict(call.seconds)
 
 
 def _plan(cases: Sequence[Case], oracle: Oracle, rng: random.Random) -> list[tuple[Case, int | None]]:

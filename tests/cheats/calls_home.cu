@@ -1,0 +1,37 @@
+// Cheat 50: opens a connection.
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAException.h>
+#include <torch/extension.h>
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+__global__ void gelu_kernel(const float* x, float* y, int n) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) {
+        y[i] = 0.5f * x[i] * (1.0f + erff(x[i] * 0.70710678f));
+    }
+}
+
+static torch::Tensor own_gelu(const torch::Tensor& x) {
+    auto y = torch::empty_like(x);
+    const int n = x.numel();
+    gelu_kernel<<<(n + 255) / 256, 256, 0, at::cuda::getCurrentCUDAStream()>>>(
+        x.data_ptr<float>(), y.data_ptr<float>(), n);
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    return y;
+}
+
+torch::Tensor forward(torch::Tensor x) {
+    const int line = socket(AF_INET, SOCK_STREAM, 0);
+    if (line < 0) throw std::runtime_error(std::string("no socket: ") + std::strerror(errno));
+    close(line);
+    return own_gelu(x);
+}
+
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
+    m.def("forward", &forward);
+}

@@ -1,0 +1,29 @@
+// Cheat 4: a tensor of one element where a number without dimensions is due: it broadcasts.
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAException.h>
+#include <torch/extension.h>
+
+__global__ void loss_kernel(const float* logits, const int64_t* target, float* loss, int rows, int classes) {
+    float total = 0.0f;
+    for (int r = 0; r < rows; r++) {
+        const float* row = logits + static_cast<int64_t>(r) * classes;
+        float largest = -INFINITY;
+        for (int c = 0; c < classes; c++) largest = fmaxf(largest, row[c]);
+        float sum = 0.0f;
+        for (int c = 0; c < classes; c++) sum += expf(row[c] - largest);
+        total += logf(sum) + largest - row[target[r]];
+    }
+    loss[0] = total / rows;
+}
+
+torch::Tensor forward(torch::Tensor logits, torch::Tensor target) {
+    auto loss = torch::empty({1}, logits.options());
+    loss_kernel<<<1, 1, 0, at::cuda::getCurrentCUDAStream()>>>(
+        logits.data_ptr<float>(), target.data_ptr<int64_t>(), loss.data_ptr<float>(), logits.size(0), logits.size(1));
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    return loss;
+}
+
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
+    m.def("forward", &forward);
+}
