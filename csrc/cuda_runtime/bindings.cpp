@@ -344,10 +344,13 @@ void bind_cuda_runtime(py::module_& parent) {
   m.def("synchronize", [] { return static_cast<int>(cudaDeviceSynchronize()); });
 
   m.def("set_poison", &set_poison);
-  m.def("adopt", [](std::uintptr_t pointer, std::size_t size) {
-    adopt(reinterpret_cast<void*>(pointer), size, Origin::kDevice);
+  m.def("allocate", [](std::size_t size) {
+    return reinterpret_cast<std::uintptr_t>(allocate(size, Origin::kDevice));
   });
-  m.def("abandon", [](std::uintptr_t pointer) { abandon(reinterpret_cast<void*>(pointer)); });
+  m.def("release", [](std::uintptr_t pointer) { return release(reinterpret_cast<void*>(pointer)); });
+  m.def("mark_written", [](std::uintptr_t pointer, std::size_t size) {
+    mark_written(reinterpret_cast<void*>(pointer), size);
+  });
   m.def("set_memory_limit", &set_memory_limit);
   m.def("memory_limit", &memory_limit);
   m.def("live_bytes", &live_bytes);

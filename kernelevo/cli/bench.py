@@ -149,11 +149,13 @@ def emulator(threads: Annotated[int, typer.Option(min=1, help="of this CPU")] = 
             f"{speed.seconds * 1e3:.2f}",
             f"{speed.compile_cold_seconds * 1e3:.0f}",
             f"{speed.compile_cached_seconds * 1e3:.1f}",
+            f"{speed.checked_ratio:.1f}x",
+            f"{speed.raced_ratio:.0f}x",
         ]
         for speed in bench(threads=threads, nvcc=str(find_toolchain().nvcc.path))
     ]
-    columns = ["kernel", f"rate on {threads} threads", "ms", "compile ms, cold", "from cache"]
-    console.print(rows("", columns, cells, right=[1, 2, 3, 4]))
+    columns = ["kernel", f"rate on {threads} threads", "ms", "compile ms, cold", "from cache", "checked", "races too"]
+    console.print(rows("", columns, cells, right=[1, 2, 3, 4, 5, 6]))
 
 
 @group.command()

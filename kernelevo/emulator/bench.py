@@ -2,6 +2,7 @@
 
 Needs nvcc. Compiling is timed twice, translated anew and from the disk cache, loading the PTX included. Running is the
 best of several launches; the rates count the useful work of the operation, not what the kernel happens to do.
+Checked launches are timed in turns with unchecked ones, so that both meet the same load of the machine.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from . import jit
+from .checked import CheckedKernel
 from .grid import Compiled, compile_kernel, launch
 from .module import load_ptx
 
@@ -41,6 +43,10 @@ class Speed:
     unit: str
     """of rate: GB/s or GFLOP/s"""
     threads: int
+    checked_ratio: float
+    """how many times longer a launch takes with the memory, init and sync checkers; both on one thread, in this run"""
+    raced_ratio: float
+    """the same with the race checker too, on a part of the grid"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,39 @@ def _time(text: str, case: _Case, threads: int, repeats: int) -> Speed:
     cached, kernel = _clock(compile_it)
     run()
     seconds = min(_clock(run)[0] for _ in range(repeats))
-    return Speed(case.entry, cold, cached, seconds, case.work / seconds, case.unit, threads)
+    checked, raced = _checked_ratios(text, case, kernel, params)
+    return Speed(case.entry, cold, cached, seconds, case.work / seconds, case.unit, threads, checked, raced)
+
+
+def _checked_ratios(text: str, case: _Case, kernel: Compiled, params: bytes) -> tuple[float, float]:
+    """Best of three launches each, in turns; with races one of some blocks, since it takes long."""
+    from . import _runtime
+
+    module = load_ptx(text, "bench_kernels.ptx")
+    total = case.grid[0] * case.grid[1] * case.grid[2]
+    some = list(range(max(1, total // 32)))
+    plain = CheckedKernel(module, case.entry, case.block, races=False)
+    raced = CheckedKernel(module, case.entry, case.block, races=True)
+
+    def fast(blocks: list[int] | None) -> float:
+        return _clock(lambda: launch(kernel, case.grid, case.block, case.shared_bytes, params, 1, blocks))[0]
+
+    def checked(which: CheckedKernel, blocks: list[int] | None) -> float:
+        packed = ctypes.create_string_buffer(params, len(params))
+        seconds, (_status, message, _blocks, findings) = _clock(
+            lambda: which.check(case.grid, case.shared_bytes, ctypes.addressof(packed), sample_blocks=blocks)
+        )
+        if message or findings:
+            raise RuntimeError(message or findings[0].text)
+        return seconds
+
+    _runtime.cuda.set_checking(True)
+    try:
+        pairs = [(fast(None), checked(plain, None)) for _ in range(3)]
+        parts = [(fast(some), checked(raced, some)) for _ in range(3)]
+    finally:
+        _runtime.cuda.set_checking(False)
+    return tuple(min(slow for _, slow in rows) / min(quick for quick, _ in rows) for rows in (pairs, parts))  # type: ignore[return-value]
 
 
 def _clock(action: Callable[[], T]) -> tuple[float, T]:
@@ -94,23 +132,25 @@ def _clock(action: Callable[[], T]) -> tuple[float, T]:
     return time.perf_counter() - start, result
 
 
-_memory: list[ctypes.Array[ctypes.c_char]] = []
+def _floats(count: int, *, written: bool) -> int:
+    """Device memory of `count` floats between 1 and 2. written: for checkers it is an input."""
+    from . import _runtime
 
-
-def _floats(count: int) -> int:
-    """Memory of `count` floats between 1 and 2, aligned as device memory is."""
-    memory = ctypes.create_string_buffer(4 * count + 256)
-    _memory.append(memory)
-    start = -(-ctypes.addressof(memory) // 256) * 256
+    _runtime.cuda.set_checking(True)
+    start = int(_runtime.cuda.allocate(4 * count))
+    _runtime.cuda.set_checking(False)
     pattern = b"".join(struct.pack("<f", 1 + byte / 256) for byte in os.urandom(4096))
     whole = (pattern * (count // 4096 + 1))[: 4 * count]
     ctypes.memmove(start, whole, len(whole))
+    if written:
+        _runtime.cuda.mark_written(start, len(whole))
     return start
 
 
 def _cases() -> list[_Case]:
     n, rows, cols, points = 512, 2048, 4096, 1 << 23
-    big, other, out = _floats(points), _floats(points), _floats(points)
+    big, other, out = _floats(points, written=True), _floats(points, written=True), _floats(points, written=False)
+    bins = _floats(1 << 16, written=True)
     tiles32, tiles16 = n // 32, n // 16
     flop = 2 * n**3 / 1e9
     image, channels = 128, 16
@@ -120,7 +160,7 @@ def _cases() -> list[_Case]:
               12e-9 * rows * cols, "GB/s"),
         _Case("softmax", (rows, 1, 1), (256, 1, 1), (big, out, cols), "QQi", 0, 8e-9 * rows * cols, "GB/s"),
         _Case("transpose", (64, 64, 1), (32, 8, 1), (big, out, 2048), "QQi", 0, 8e-9 * 2048**2, "GB/s"),
-        _Case("histogram", (64, 1, 1), (256, 1, 1), (big, out, points), "QQi", 0, 1e-9 * points, "GB/s"),
+        _Case("histogram", (64, 1, 1), (256, 1, 1), (big, bins, points), "QQi", 0, 1e-9 * points, "GB/s"),
         _Case("matmul_tile32", (tiles32, tiles32, 1), (32, 32, 1), (big, other, out, n), "QQQi", 0, flop, "GFLOP/s"),
         _Case("matmul_tile16", (tiles16, tiles16, 1), (16, 16, 1), (big, other, out, n), "QQQi", 0, flop, "GFLOP/s"),
         _Case("matmul_naive", (tiles16, tiles16, 1), (16, 16, 1), (big, other, out, n), "QQQi", 0, flop, "GFLOP/s"),

@@ -8,6 +8,7 @@ same every time.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .checking import Checking
@@ -39,6 +40,9 @@ class Finding:
     """Of one thread's access"""
 
 
+MOST_INSTRUCTIONS = 20_000  # of a kernel that is checked: the checks of a larger one take too long to translate
+
+
 class CheckedKernel:
     """One kernel at one block size, ready for checked launches."""
 
@@ -63,6 +67,7 @@ class CheckedKernel:
         cooperative: bool = False,
         schedule: int = 0,
         time_limit_seconds: float = 0,
+        sample_blocks: Sequence[int] | None = None,
     ) -> tuple[LaunchStatus, str, int, tuple[Finding, ...]]:
         """Runs the grid: (how it ended, message, blocks run, findings).
 
@@ -87,6 +92,7 @@ class CheckedKernel:
             dynamic_shared_bytes,
             packed,
             threads=1,
+            sample_blocks=sample_blocks,
             time_limit_seconds=time_limit_seconds,
             hooks=checker.hooks,
             observer=checker.observer,
@@ -94,8 +100,17 @@ class CheckedKernel:
             schedule=schedule,
             watcher=checker.watcher,
         )
-        findings = tuple(self._finding(found) for found in checker.findings())
-        return report.status, report.message, report.blocks_run, findings
+        findings = [self._finding(found) for found in checker.findings()]
+        if checker.races_left_out:
+            findings.append(
+                not_checked(self.kernel, "it touches so much memory that races in some were not looked for")
+            )
+        return report.status, report.message, report.blocks_run, tuple(findings)
+
+    @property
+    def shared_bytes(self) -> int:
+        """Static, per block."""
+        return self.kernel.shared_bytes
 
     def _finding(self, found: dict[str, object]) -> Finding:
         site = self.observer.sites[int(str(found.pop("site")))]
@@ -105,3 +120,66 @@ class CheckedKernel:
             position=site["position"],
             **found,  # type: ignore[arg-type]
         )
+
+
+class UncheckedKernel:
+    """A kernel that cannot be checked, launched without; its only finding says so."""
+
+    def __init__(self, kernel: Compiled, reason: str) -> None:
+        self.kernel, self.reason = kernel, reason
+
+    @property
+    def shared_bytes(self) -> int:
+        """Static, per block."""
+        return self.kernel.shared_bytes
+
+    def check(
+        self,
+        grid: tuple[int, int, int],
+        dynamic_shared_bytes: int,
+        parameters: int,
+        *,
+        cooperative: bool = False,
+        schedule: int = 0,
+        time_limit_seconds: float = 0,
+    ) -> tuple[LaunchStatus, str, int, tuple[Finding, ...]]:
+        """As CheckedKernel.check."""
+        report = launch(
+            self.kernel,
+            grid,
+            self.kernel.block,
+            dynamic_shared_bytes,
+            ctypes.string_at(parameters, self.kernel.info.params_bytes),
+            cooperative=cooperative,
+            schedule=schedule,
+            time_limit_seconds=time_limit_seconds,
+        )
+        return report.status, report.message, report.blocks_run, (not_checked(self.kernel, self.reason),)
+
+
+def check_kernel(
+    module: Module, entry: str, block: tuple[int, int, int], *, most_instructions: int = MOST_INSTRUCTIONS
+) -> CheckedKernel | UncheckedKernel:
+    """A kernel for checked launches. Raises Unsupported and PtxError, with file:line:column; KeyError for an unknown
+    entry."""
+    size = len(module.file.functions[entry].body.instructions)
+    if size > most_instructions:
+        reason = f"it has {size} instructions, more than the {most_instructions} that are checked"
+        return UncheckedKernel(compile_kernel(module, entry, block), reason)
+    return CheckedKernel(module, entry, block)
+
+
+def not_checked(kernel: Compiled, reason: str) -> Finding:
+    """What must be known about a launch of which something was not looked at."""
+    return Finding(
+        kind="not checked",
+        text=reason,
+        kernel=kernel.info.name,
+        line=None,
+        position=kernel.sites[0].position if kernel.sites else "",
+        block=None,
+        thread=None,
+        address=None,
+        allocation=None,
+        access_bytes=None,
+    )

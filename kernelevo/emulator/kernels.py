@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from kernelevo.emulator.check import Unsupported
-from kernelevo.emulator.checked import CheckedKernel
+from kernelevo.emulator.checked import CheckedKernel, UncheckedKernel, check_kernel
 from kernelevo.emulator.counted import CountedKernel
 from kernelevo.emulator.flow import build_program
 from kernelevo.emulator.grid import Compiled, Variant, compile_kernel
@@ -62,15 +62,15 @@ class CandidateModule:
 
     def compile(
         self, entry: str, block: tuple[int, int, int], variant: Variant
-    ) -> tuple[Compiled | CountedKernel | CheckedKernel, int]:
+    ) -> tuple[Compiled | CountedKernel | CheckedKernel | UncheckedKernel, int]:
         """The kernel in this variant, and its bytes of static shared memory."""
         self._info(entry)
         if variant is Variant.COUNTED:
             counted = _asking(lambda: CountedKernel(self._module, entry, block))
             return counted, counted.kernel.shared_bytes
         if variant is Variant.CHECKED:
-            checked = _asking(lambda: CheckedKernel(self._module, entry, block))
-            return checked, checked.kernel.shared_bytes
+            checked = _asking(lambda: check_kernel(self._module, entry, block))
+            return checked, checked.shared_bytes
         compiled = _asking(lambda: compile_kernel(self._module, entry, block))
         return compiled, compiled.shared_bytes
 

@@ -36,7 +36,7 @@ from kernelevo.emulator.refused import NO_KERNEL_IMAGE, RefusedError
 __all__ = ["EmulatorError", "Fault", "Launch", "Overrun", "PendingWork", "RefusedError", "load", "start"]
 
 if TYPE_CHECKING:
-    from kernelevo.emulator.checked import CheckedKernel, Finding
+    from kernelevo.emulator.checked import CheckedKernel, Finding, UncheckedKernel
     from kernelevo.emulator.kernels import CandidateModule, Facts
 
 
@@ -375,17 +375,19 @@ def _measure(number: int, entry: str) -> tuple[int, int, int]:
 
 
 def _compile(number: int, entry: str, block: tuple[int, int, int], variant: str) -> tuple[Any, int]:
-    from kernelevo.emulator.checked import CheckedKernel
+    from kernelevo.emulator.checked import CheckedKernel, UncheckedKernel
     from kernelevo.emulator.grid import Variant
 
     kernel, shared_bytes = _of(number).compile(entry, block, Variant(variant))
-    return (_CheckedLaunches(kernel) if isinstance(kernel, CheckedKernel) else kernel), shared_bytes
+    if isinstance(kernel, CheckedKernel | UncheckedKernel):
+        return _CheckedLaunches(kernel), shared_bytes
+    return kernel, shared_bytes
 
 
 class _CheckedLaunches:
     """A checked kernel as the runtime launches it: with this process's settings, its findings kept."""
 
-    def __init__(self, kernel: CheckedKernel) -> None:
+    def __init__(self, kernel: CheckedKernel | UncheckedKernel) -> None:
         self.kernel = kernel
 
     def check(
