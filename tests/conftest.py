@@ -33,9 +33,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     nvcc, refused = find_nvcc()
+    missing = CudaDevice.missing()
     reasons = {
         "nvcc": None if nvcc else f"{refused or 'no nvcc >= 12.8'}; {GET_NVCC}",
-        "gpu": CudaDevice.missing(),
+        "gpu": missing and missing.partition("; ")[0],
     }
     for item in items:
         for mark, reason in reasons.items():
