@@ -162,6 +162,49 @@ def measure_task(
     )
 
 
+def same_twice(
+    task: Task,
+    build: Build,
+    device: TimedDevice,
+    case: Case,
+    *,
+    timeout_seconds: float,
+    memory_bytes: int,
+    output_bytes: int,
+    accepts: Accepts,
+    plan: Plan | None = None,
+    rng: np.random.Generator | None = None,
+) -> CaseMeasurement | str:
+    """An A/A pair: one build as two arms. A machine whose ratio is not `equal` is not fit to judge, for now."""
+    rng = rng or np.random.default_rng()
+    generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+    sets = [task.inputs(case, generator) for _ in range(INPUT_SETS)]
+    with lease(device.uuid), ExitStack() as workers:
+        arms = [
+            Arm(
+                name=name,
+                session=workers.enter_context(
+                    device.open_timed(
+                        build, entry=task.entry, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes
+                    )
+                ),
+                check=lambda inputs, outputs: accepts(case, inputs, outputs),
+                own_kernels=True,
+            )
+            for name in ("once", "again")
+        ]
+        return measure_case(
+            arms,
+            case,
+            sets,
+            plan=plan or Plan(),
+            rng=rng,
+            clocks=device.clocks(),
+            card=Card(l2_bytes=None, memory_bytes_per_second=device.memory_bytes_per_second()),
+            output_bytes=output_bytes,
+        )
+
+
 def _cannot_vary(task: Task) -> str | None:
     """Why inputs of this task cannot be changed between timed calls, as they must be."""
     if getattr(task.reference, "mutates", ()):

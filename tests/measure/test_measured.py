@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from kernelevo.measure import measure
-from kernelevo.measure.measured import BASELINES, Measurement, measure_task
-from kernelevo.measure.protocol import Plan
+from kernelevo.measure.measured import BASELINES, Measurement, measure_task, same_twice
+from kernelevo.measure.protocol import CaseMeasurement, Plan
 from kernelevo.measure.statistics import Result
 from kernelevo.records import Build, BuildMethod, Case, Purpose, Task, TimingKind
 
@@ -164,6 +164,29 @@ def test_findings_leave_no_time_but_their_words(tmp_path: Path) -> None:
     found = run(lying, BENCH)
     assert isinstance(found, str)
     assert "no time: clocks disagree" in found
+
+
+def test_a_pair_of_one_build_is_equal_on_a_quiet_machine(tmp_path: Path) -> None:
+    quiet = device(tmp_path, 50_000)
+    found = same_twice(
+        task(BENCH), BUILD, quiet, BENCH, timeout_seconds=10, memory_bytes=1 << 30, output_bytes=4 * N,
+        accepts=accepts, plan=PLAN, rng=np.random.default_rng(2),
+    )  # fmt: skip
+    assert isinstance(found, CaseMeasurement), found
+    assert quiet.opened == ["candidate", "candidate"]
+    assert found.ratios["again"].equal
+
+
+def test_a_task_that_writes_in_place_is_not_measured(tmp_path: Path) -> None:
+    def in_place(x: torch.Tensor) -> None:
+        x.mul_(2)
+
+    in_place.mutates = (0,)  # type: ignore[attr-defined]
+    found = measure_task(
+        replace(task(BENCH), reference=in_place), BUILD, device(tmp_path, 1.0), timeout_seconds=10,
+        memory_bytes=1 << 30, output_bytes=lambda case: 4 * N, accepts=accepts,
+    )  # fmt: skip
+    assert found == "not measured yet: the task writes in place, so calls would feed on each other"
 
 
 def test_unchecked_calls_are_not_timed(tmp_path: Path) -> None:
