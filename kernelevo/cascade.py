@@ -236,7 +236,7 @@ def prove(
     timeout_seconds, memory_bytes = settings.timeout_seconds, settings.memory_bytes
     with log.stage("smoke") as stage:
         if not device.checks:
-            stage.skip(f"device {device.name} has no checkers")
+            stage.skip(f"device {device.name} has no checkers: `kernelevo emulator check` has them")
         else:
             checked = smoke(task, build, device, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes)
             if checked.outcome in (Outcome.WRONG, Outcome.CRASHED):
@@ -275,6 +275,7 @@ def timed(task: Task, build: Build, device: Device, settings: Settings) -> tuple
     """The times of the BENCH cases, or why there are none."""
     from kernelevo.measure import measure
     from kernelevo.verify import oracle_of
+    from kernelevo.verify.timed import accepts_outputs
 
     oracle = oracle_of(task)
     result = measure(
@@ -284,6 +285,7 @@ def timed(task: Task, build: Build, device: Device, settings: Settings) -> tuple
         timeout_seconds=settings.timeout_seconds,
         memory_bytes=settings.memory_bytes,
         output_bytes=lambda case: sum(output.nbytes for output in oracle.expected(case).reference),
+        accepts=accepts_outputs(task),
     )
     return (None, result) if isinstance(result, str) else (result, None)
 

@@ -109,19 +109,25 @@ def load_device(device: str | Device, settings: Settings) -> Iterator[Device]:
     if not isinstance(device, str):
         yield device
         return
-    if device == "cuda":
-        raise UsageError("device cuda is not part of this version", next_step="use --device emulator")
-    if device != "emulator":
-        raise UsageError(f"unknown device {device!r}", next_step="devices are emulator and cuda")
-    from kernelevo.devices.emulator import EmulatorDevice
-
-    opened = EmulatorDevice()
+    opened = _device_named(device, settings)
     try:
         if (why := opened.unavailable()) is not None:
-            raise UsageError(f"device emulator cannot be used here: {why}", next_step="run `kernelevo doctor`")
+            raise UsageError(f"device {device} cannot be used here: {why}", next_step="run `kernelevo doctor`")
         yield opened
     finally:
         opened.close()
+
+
+def _device_named(name: str, settings: Settings) -> Device:
+    if name == "emulator":
+        from kernelevo.devices.emulator import EmulatorDevice
+
+        return EmulatorDevice(sandbox=settings.sandbox)
+    if name == "cuda":
+        from kernelevo.devices.cuda import CudaDevice
+
+        return CudaDevice(sandbox=settings.sandbox)
+    raise UsageError(f"unknown device {name!r}", next_step="devices are emulator and cuda")
 
 
 def read_kernel_file(path: Path) -> str:

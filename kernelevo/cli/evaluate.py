@@ -25,12 +25,15 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    task: Annotated[str, typer.Argument(help="a task's name, or the path of its folder")],
-    kernel: Annotated[Path, typer.Argument(help="one CUDA source, or - for standard input")],
+    task: Annotated[str, typer.Argument(help="a task's name, or the path of its folder or problem file")],
+    kernel: Annotated[
+        Path, typer.Argument(help="one CUDA source, a Python file with ModelNew, or - for standard input")
+    ],
     device: Annotated[str, typer.Option(help="emulator or cuda")] = "emulator",
     json_: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
     again: Annotated[bool, typer.Option("--again", help="judge anew a source that passed before")] = False,
     archive: Annotated[str | None, typer.Option(help="record the evaluation in this archive as well")] = None,
+    sandbox: Annotated[str | None, typer.Option(help="required or best-effort [best-effort]")] = None,
 ) -> None:
     """Builds, verifies and times one kernel.
 
@@ -38,7 +41,7 @@ def evaluate(
     unless asked for. Exit code: 0 passed, 1 judged and not passed, 2 could not judge.
     """
     try:
-        evaluation, kept = judge(task, kernel, device=device, again=again, archive=archive)
+        evaluation, kept = judge(task, kernel, device=device, again=again, archive=archive, sandbox=sandbox)
     except (KernelevoError, OSError) as error:
         if not json_:
             raise
@@ -56,12 +59,14 @@ def evaluate(
     sys.exit(exit_code(evaluation))
 
 
-def judge(task: str, kernel: Path, *, device: str, again: bool, archive: str | None) -> tuple[Evaluation, bool]:
+def judge(
+    task: str, kernel: Path, *, device: str, again: bool, archive: str | None, sandbox: str | None = None
+) -> tuple[Evaluation, bool]:
     """The evaluation, and whether it is one that was kept."""
     from kernelevo.evaluate import evaluate_file, read_kernel_file
     from kernelevo.tasks.load import entry_of, identity
 
-    settings = read_settings()
+    settings = read_settings(sandbox=sandbox)
     if str(kernel) == "-":
         if archive is not None:
             raise UsageError("--archive needs a file, not standard input", next_step="write the kernel to a file")

@@ -30,6 +30,7 @@ def evolve(
     seed: Annotated[int, typer.Option(help="same seed, same machine: same lineage")] = 0,
     archive: Annotated[str | None, typer.Option(help="SQLite file, or a URL [db/kernelevo.sqlite]")] = None,
     resume: Annotated[str | None, typer.Option(help="id of a run to go on with")] = None,
+    sandbox: Annotated[str | None, typer.Option(help="required or best-effort [best-effort]")] = None,
 ) -> None:
     """Evolves faster kernels for a task."""
     from kernelevo.archive import open_archive
@@ -37,7 +38,7 @@ def evolve(
     from kernelevo.evolve import evolve as run_evolution
     from kernelevo.tasks import load_task
 
-    settings = read_settings(archive=archive)
+    settings = read_settings(archive=archive, sandbox=sandbox)
     with open_archive(settings.archive) as opened:
         if task is None:
             if resume is None:
