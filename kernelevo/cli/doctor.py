@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-
 import typer
 from rich.text import Text
 
@@ -22,10 +19,14 @@ def register(app: typer.Typer) -> None:
 def doctor() -> None:
     """Says what was found, and how to get what was not.
 
-    Exit code: 0 when kernels can be built and run on the emulator, 1 otherwise.
+    Exit code: 0 when kernels can be built and run, on the emulator or on a GPU, 1 otherwise.
     """
     settings = read_settings()
-    lines = [*toolchain_lines(), *emulator_lines(settings), gpu_line(), *key_lines()]
+    gpu = gpu_line()
+    emulator = emulator_lines(settings)
+    if gpu[0]:  # then one can do without the emulator, which a CUDA build of torch leaves out
+        emulator = [(None if name == "emulator" and not ok else ok, name, words) for ok, name, words in emulator]
+    lines = [*toolchain_lines(), *emulator, gpu, *key_lines()]
     console.print(f"{machine()}\ncache {settings.cache}\narchive {settings.archive}\n")
     marks = {True: Text("ok", style="green"), None: Text("-", style="yellow"), False: Text("missing", style="red")}
     console.print(
@@ -89,13 +90,15 @@ def sandbox_lines(isolation: tuple[Protection, ...], *, required: bool) -> list[
 
 
 def gpu_line() -> Line:
-    """The GPU, which this version sees and does not use."""
-    if tool := shutil.which("nvidia-smi"):
-        query = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
-        answer = subprocess.run(query, capture_output=True, text=True, check=False, timeout=20)
-        if answer.returncode == 0 and answer.stdout.strip():
-            return None, "GPU", f"{answer.stdout.strip()}: seen, but --device cuda is not part of this version"
-    return None, "GPU", "none found: times are PREDICTED on the emulator"
+    """The GPU of --device cuda, or everything that it lacks."""
+    from kernelevo.devices.cuda import CudaDevice
+    from kernelevo.devices.nvml import Nvml
+
+    if (why := CudaDevice.missing()) is not None:
+        return None, "GPU", f"{why}. Times are PREDICTED on the emulator"
+    with Nvml() as card:
+        facts = card.facts()
+    return True, "GPU", f"{facts.name}, driver {facts.driver}: --device cuda"
 
 
 def key_lines() -> list[Line]:
