@@ -244,7 +244,7 @@ class Folder(Operation):
 
         function = self.module.AutogradFunction
         passed: list[tuple[Any, ...]] = []
-        problem = "it returns other things than results of backward_fn, one per argument of forward_fn"
+        problem = ""
         for count in range(MOST_RESULTS):  # 0: one tensor instead of a tuple
             marks = [torch.zeros(()) for _ in range(max(count, 1))]
             passed.clear()
@@ -258,7 +258,7 @@ class Folder(Operation):
                 with torch.no_grad():
                     result = function.backward(context, *gradients)
             except (TypeError, ValueError, IndexError) as error:
-                problem = f"it raises {type(error).__name__}: {error}"
+                problem = problem or f"it raises {type(error).__name__}: {error}"
                 continue
             finally:
                 function.backward_fn = None
@@ -267,6 +267,8 @@ class Folder(Operation):
             found = {where[id(value)]: position for position, value in enumerate(result) if id(value) in where}
             if len(passed) == 1 and len(result) == arguments and len(found) == len(marks):
                 return passed[0], tuple(found[number] for number in range(len(marks)))
+            if count:
+                problem = "it returns other things than results of backward_fn, one per argument of forward_fn"
         raise TaskError(f"{self.path}: AutogradFunction.backward cannot be followed: {problem}", next_step=FORMAT)
 
     def _known(self, value: Any, known: dict[int, int], values: list[Any], names: list[str], roles: list[str]) -> Any:
