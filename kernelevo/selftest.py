@@ -52,6 +52,7 @@ class Trial:
     fate: Fate
     outcome: Outcome | None  # of verification; None when there was none
     reason: str | None
+    stage: str | None = None  # of the cascade, that rejected it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +215,7 @@ def _judged(task: Task, mutant: Mutant | None, built: Build, device: Device, set
     verdict = prove(task, built, device, limited, draw_cases(task), StageLog(lambda stage, text: None))
     fates = {Outcome.PASSED: Fate.SURVIVED, Outcome.UNSUPPORTED: Fate.UNSUPPORTED}
     fate = fates.get(verdict.outcome, Fate.KILLED)
-    return Trial(mutant=mutant, fate=fate, outcome=verdict.outcome, reason=verdict.reason)
+    return Trial(mutant=mutant, fate=fate, outcome=verdict.outcome, reason=verdict.reason, stage=verdict.failed_in)
 
 
 def _first_error(built: Build) -> str:

@@ -104,10 +104,10 @@ def chosen_tasks(names: Sequence[str]) -> list[Task]:
 
 def show(trial: Trial) -> None:
     if trial.mutant is not None:
-        fate = trial.fate.value
+        fate = trial.fate.value + (f" in {trial.stage}" if trial.stage else "")
     else:
         fate = "passed" if trial.outcome is Outcome.PASSED else "false alarm"
-    console.print(f"{fate:>16}  {trial.mutant or 'the kernel itself'}", markup=False, highlight=False)
+    console.print(f"{fate:>21}  {trial.mutant or 'the kernel itself'}", markup=False, highlight=False)
 
 
 def kill_rate(results: Sequence[SelfTest]) -> float | None:
@@ -180,6 +180,7 @@ def document(result: SelfTest) -> dict[str, object]:
                 "mutant": str(trial.mutant),
                 "fate": trial.fate.value,
                 "outcome": as_json(trial.outcome),
+                "stage": trial.stage,
                 "reason": trial.reason,
             }
             for trial in result.mutants
