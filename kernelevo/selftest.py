@@ -5,7 +5,8 @@
 Takes a task and a right kernel for it, by default its seed; gives facts. The kernel itself is verified first, several
 times, on fresh hidden cases: a rejection there is a false alarm. A mutant that compiles to the same code as the
 kernel, host and device, is equivalent and counts nowhere. What survives then is a hole in the verifier or the task's
-cases, or equivalent in its effect alone (a barrier that another one covers): see its diff. Nothing is timed or kept.
+cases, or equivalent in its effect alone (another thread writes a value that all threads have): see its diff. Nothing
+is timed or kept.
 """
 
 from __future__ import annotations
