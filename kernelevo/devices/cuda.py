@@ -246,6 +246,9 @@ class CudaBackend:
         return Needs(
             read=tuple(filter(os.path.exists, ("/proc/driver/nvidia", "/proc/devices", "/sys/bus/pci", "/usr/local"))),
             devices=(*sorted(devices), *glob.glob("/dev/nvidia-caps/*")),
+            # The driver is known to bind a local socket (cuda-uvmfd-...) when it starts, and to make memory files;
+            # whether it goes on without is not documented. Connecting stays refused.
+            calls=("socket", "bind", "listen", "memfd_create"),
             threads=("cuda", "pt_autograd"),
         )
 

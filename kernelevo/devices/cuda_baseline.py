@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+from kernelevo.devices.confinement import Needs
 from kernelevo.devices.cuda import CudaBackend
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ class BaselineBackend(CudaBackend):
         super().__init__(gpu=gpu, tf32=tf32, guarded=False)
         os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # no pool of processes
         self._baseline = baseline
+
+    @property
+    def needs(self) -> Needs:
+        """torch.compile runs compilers, which a candidate's worker may not."""
+        return Needs(trusted=True)
 
     def load(self, load: Load) -> ModuleType:
         import torch

@@ -247,7 +247,7 @@ def _running(me: int, worker: int, own_threads: tuple[str, ...]) -> Running:
     names = confinement.thread_names(worker)
     return Running(
         processes=len([pid for pid in below if pid != worker]),
-        threads=len([name for name in names if name not in own_threads]),
+        threads=len([name for name in names if not name.startswith(own_threads)]),
     )
 
 
