@@ -8,6 +8,8 @@
 #include "modules.h"
 #include "streams.h"
 
+extern "C" int cudaGetLastError();
+
 namespace py = pybind11;
 using namespace kernelevo::cuda;
 
@@ -57,6 +59,10 @@ PYBIND11_MODULE(_cuda, m) {
       py::kw_only(), py::arg("record"), py::arg("stubbed"), py::arg("delay_side_streams"));
   m.def("launches", [] { return as_list(launches()); });
   m.def("unseen_refusals", [] { return as_list(unseen_refusals()); });
+  m.def("forget_errors", [] { cudaGetLastError(); });  // ours and the runtime's, of this thread
+  m.def("reset_persisting_l2", [] {
+    if (void* reset = runtime_function("cudaCtxResetPersistingL2Cache")) reinterpret_cast<int (*)()>(reset)();
+  });
   m.def("busy_kernels", &busy_kernels);
   m.def("set_poison", &set_poison);
   m.def("set_memory_limit", &set_memory_limit);

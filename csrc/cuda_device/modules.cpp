@@ -17,6 +17,7 @@ struct State {
   std::mutex mutex;
   std::vector<CUmodule> modules;
   std::unordered_map<std::string, CUfunction> functions;  // nullptr: looked for and not there
+  std::unordered_map<const void*, Stub> stubs;            // also of addresses that are none
   std::unordered_map<const void*, std::string> registered;  // host functions and handles
   std::unordered_map<const void*, bool> registered_variables;
 };
@@ -50,6 +51,7 @@ void load_image(const std::string& image) {
   std::lock_guard lock(s.mutex);
   s.modules.push_back(module);
   s.functions.clear();
+  s.stubs.clear();
   has_image = true;
 }
 
@@ -88,15 +90,20 @@ CUfunction function_of_entry(const std::string& entry) {
   return found;
 }
 
-CUfunction function_of_stub(const void* host_function) {
-  if (!has_image) return nullptr;
+const Stub& stub_of(const void* host_function) {
+  static const Stub none;
+  if (!has_image) return none;
+  State& s = state();
   {
-    State& s = state();
     std::lock_guard lock(s.mutex);
-    if (s.registered.count(host_function) != 0) return nullptr;  // the runtime has it
+    if (s.registered.count(host_function) != 0) return none;  // the runtime has it
+    if (auto it = s.stubs.find(host_function); it != s.stubs.end()) return it->second;
   }
-  auto symbol = symbol_at(host_function);
-  return symbol ? function_of_entry(*symbol) : nullptr;
+  // Slow in large libraries, and torch's own launches come by here too.
+  Stub found;
+  if (auto symbol = symbol_at(host_function)) found = {function_of_entry(*symbol), *symbol};
+  std::lock_guard lock(s.mutex);
+  return s.stubs.emplace(host_function, std::move(found)).first->second;  // references to elements stay valid
 }
 
 std::optional<std::string> entry_of(const void* host_function) {
@@ -105,8 +112,8 @@ std::optional<std::string> entry_of(const void* host_function) {
     std::lock_guard lock(s.mutex);
     if (auto it = s.registered.find(host_function); it != s.registered.end()) return it->second;
   }
-  if (function_of_stub(host_function) == nullptr) return std::nullopt;
-  return symbol_at(host_function);
+  const Stub& stub = stub_of(host_function);
+  return stub.function == nullptr ? std::nullopt : std::make_optional(stub.entry);
 }
 
 std::optional<Variable> variable_of(const void* host_variable) {

@@ -24,8 +24,12 @@ void note_handle(const void* handle, const void* host_function);   // the runtim
 // A kernel of the loaded image by entry name; nullptr when it has none of this name.
 CUfunction function_of_entry(const std::string& entry);
 
-// A kernel of the loaded image by the address of its stub; nullptr for any other address.
-CUfunction function_of_stub(const void* host_function);
+// A kernel of the loaded image by the address of its stub; a nullptr for any other address. Looked for once per address.
+struct Stub {
+  CUfunction function = nullptr;
+  std::string entry;
+};
+const Stub& stub_of(const void* host_function);
 
 // The entry name of a candidate's kernel by stub, registered function or handle; nothing for other people's kernels.
 std::optional<std::string> entry_of(const void* host_function);

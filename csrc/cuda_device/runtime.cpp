@@ -130,9 +130,9 @@ KERNELEVO_API int kernelevo_launch(const char* entry, unsigned grid_x, unsigned 
 KERNELEVO_API int cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** arguments, std::size_t shared,
                                    CUstream stream) {
   KERNELEVO_NEXT(cudaLaunchKernel);
-  if (CUfunction own = function_of_stub(function))
-    return launch(*entry_of(function), grid, block, shared, stream, [&] {
-      return driver().cuLaunchKernel(own, grid.x, grid.y, grid.z, block.x, block.y, block.z,
+  if (const Stub& stub = stub_of(function); stub.function != nullptr)
+    return launch(stub.entry, grid, block, shared, stream, [&] {
+      return driver().cuLaunchKernel(stub.function, grid.x, grid.y, grid.z, block.x, block.y, block.z,
                                      static_cast<unsigned>(shared), stream, arguments, nullptr);
     });
   return launch_by_runtime(function, grid, block, shared, stream,
@@ -142,9 +142,9 @@ KERNELEVO_API int cudaLaunchKernel(const void* function, dim3 grid, dim3 block, 
 KERNELEVO_API int cudaLaunchCooperativeKernel(const void* function, dim3 grid, dim3 block, void** arguments,
                                               std::size_t shared, CUstream stream) {
   KERNELEVO_NEXT(cudaLaunchCooperativeKernel);
-  if (CUfunction own = function_of_stub(function))
-    return launch(*entry_of(function), grid, block, shared, stream, [&] {
-      return driver().cuLaunchCooperativeKernel(own, grid.x, grid.y, grid.z, block.x, block.y, block.z,
+  if (const Stub& stub = stub_of(function); stub.function != nullptr)
+    return launch(stub.entry, grid, block, shared, stream, [&] {
+      return driver().cuLaunchCooperativeKernel(stub.function, grid.x, grid.y, grid.z, block.x, block.y, block.z,
                                                 static_cast<unsigned>(shared), stream, arguments);
     });
   return launch_by_runtime(function, grid, block, shared, stream,
@@ -155,11 +155,11 @@ KERNELEVO_API int cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const vo
   KERNELEVO_NEXT(cudaLaunchKernelExC);
   if (config == nullptr) return next(config, function, arguments);
   const dim3 &grid = config->gridDim, &block = config->blockDim;
-  if (CUfunction own = function_of_stub(function))
-    return launch(*entry_of(function), grid, block, config->dynamicSmemBytes, config->stream, [&] {
+  if (const Stub& stub = stub_of(function); stub.function != nullptr)
+    return launch(stub.entry, grid, block, config->dynamicSmemBytes, config->stream, [&] {
       CUlaunchConfig c{grid.x, grid.y, grid.z, block.x, block.y, block.z,
                        static_cast<unsigned>(config->dynamicSmemBytes), config->stream, config->attrs, config->numAttrs};
-      return driver().cuLaunchKernelEx(&c, own, arguments, nullptr);
+      return driver().cuLaunchKernelEx(&c, stub.function, arguments, nullptr);
     });
   return launch_by_runtime(function, grid, block, config->dynamicSmemBytes, config->stream,
                            [&] { return next(config, function, arguments); });
@@ -203,27 +203,27 @@ KERNELEVO_API int __cudaRegisterVar(void** fat_binary, char* host_variable, char
 
 KERNELEVO_API int cudaFuncSetAttribute(const void* function, int attribute, int value) {
   KERNELEVO_NEXT(cudaFuncSetAttribute);
-  if (CUfunction own = function_of_stub(function))
+  if (CUfunction own = stub_of(function).function)
     return fail_or(driver().cuFuncSetAttribute(own, attribute, value));
   return next(function, attribute, value);
 }
 
 KERNELEVO_API int cudaFuncSetCacheConfig(const void* function, int config) {
   KERNELEVO_NEXT(cudaFuncSetCacheConfig);
-  if (CUfunction own = function_of_stub(function)) return fail_or(driver().cuFuncSetCacheConfig(own, config));
+  if (CUfunction own = stub_of(function).function) return fail_or(driver().cuFuncSetCacheConfig(own, config));
   return next(function, config);
 }
 
 KERNELEVO_API int cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* function) {
   KERNELEVO_NEXT(cudaFuncGetAttributes);
-  CUfunction own = function_of_stub(function);
+  CUfunction own = stub_of(function).function;
   return own != nullptr && attributes != nullptr ? attributes_of(attributes, own) : next(attributes, function);
 }
 
 KERNELEVO_API int cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void* function, int threads,
                                                                          std::size_t shared, unsigned flags) {
   KERNELEVO_NEXT(cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags);
-  if (CUfunction own = function_of_stub(function))
+  if (CUfunction own = stub_of(function).function)
     return fail_or(
         driver().cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks, own, threads, shared, flags));
   return next(blocks, function, threads, shared, flags);
@@ -232,7 +232,7 @@ KERNELEVO_API int cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* bl
 KERNELEVO_API int cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* function, int threads,
                                                                 std::size_t shared) {
   KERNELEVO_NEXT(cudaOccupancyMaxActiveBlocksPerMultiprocessor);
-  if (function_of_stub(function) != nullptr)
+  if (stub_of(function).function != nullptr)
     return cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks, function, threads, shared, 0);
   return next(blocks, function, threads, shared);
 }
@@ -240,7 +240,7 @@ KERNELEVO_API int cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, con
 KERNELEVO_API int cudaOccupancyAvailableDynamicSMemPerBlock(std::size_t* bytes, const void* function, int blocks,
                                                             int threads) {
   KERNELEVO_NEXT(cudaOccupancyAvailableDynamicSMemPerBlock);
-  if (CUfunction own = function_of_stub(function))
+  if (CUfunction own = stub_of(function).function)
     return fail_or(driver().cuOccupancyAvailableDynamicSMemPerBlock(bytes, own, blocks, threads));
   return next(bytes, function, blocks, threads);
 }

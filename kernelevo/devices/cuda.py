@@ -244,7 +244,19 @@ class CudaBackend:
         """The GPU's device files and what the driver reads; names of threads that the driver starts."""
         devices = [path for path in glob.glob("/dev/nvidia*") if not os.path.isdir(path)]
         return Needs(
-            read=tuple(filter(os.path.exists, ("/proc/driver/nvidia", "/proc/devices", "/sys/bus/pci", "/usr/local"))),
+            read=tuple(
+                filter(
+                    os.path.exists,
+                    (
+                        "/proc/driver/nvidia",
+                        "/proc/devices",
+                        "/sys/bus/pci",
+                        "/sys/devices",
+                        "/usr/local",
+                        "/usr/share/nvidia",
+                    ),
+                )
+            ),
             devices=(*sorted(devices), *glob.glob("/dev/nvidia-caps/*")),
             # The driver is known to bind a local socket (cuda-uvmfd-...) when it starts, and to make memory files;
             # whether it goes on without is not documented. Connecting stays refused.
@@ -355,6 +367,7 @@ class CudaBackend:
             )
             for one in _cuda.unseen_refusals()
         ]
+        _cuda.forget_errors()  # or torch would raise it when outputs are copied
         try:
             self.synchronize()
         except RuntimeError as failure:
@@ -402,7 +415,11 @@ class CudaBackend:
         from kernelevo.devices import _cuda
         from kernelevo.devices.driver import CudaDriver
 
-        return CudaDriver(fork_streams=_cuda.fork_streams, join_streams=_cuda.join_streams)
+        return CudaDriver(
+            fork_streams=_cuda.fork_streams,
+            join_streams=_cuda.join_streams,
+            reset_persisting_l2=_cuda.reset_persisting_l2,
+        )
 
 
 def load_image(load: Load) -> str | None:

@@ -73,9 +73,15 @@ class CudaDriver:
     afterwards changes nothing here; what it does to the process's memory is for the parent's clock to find.
     """
 
-    def __init__(self, *, fork_streams: Callable[[int, int], None], join_streams: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        *,
+        fork_streams: Callable[[int, int], None],
+        join_streams: Callable[[int], None],
+        reset_persisting_l2: Callable[[], None],
+    ) -> None:
         """fork_streams: makes all streams but this one wait for an event; join_streams: makes this one wait for all
-        others. Streams and events are CUDA's handles as numbers; both come from kernelevo.devices._cuda.
+        others. Streams and events are CUDA's handles as numbers; all three come from kernelevo.devices._cuda.
         """
         import time
 
@@ -84,6 +90,7 @@ class CudaDriver:
         self._torch = torch
         self._fork_streams = fork_streams
         self._join_streams = join_streams
+        self._reset_persisting_l2 = reset_persisting_l2
         self._event = torch.cuda.Event
         self._elapsed = torch.cuda.Event.elapsed_time
         self._record = torch.cuda.Event.record
@@ -110,8 +117,7 @@ class CudaDriver:
         self._flush_buffer.zero_()
 
     def reset_persisting_l2(self) -> None:
-        # cudaCtxResetPersistingL2Cache has no name in torch; the runtime that torch loaded has.
-        reset_persisting_l2()
+        self._reset_persisting_l2()
 
     def delay(self, nanoseconds: float) -> None:
         self._sleep(max(1, int(nanoseconds * self._cycles_per_ns)))  # type: ignore[no-untyped-call]
@@ -159,13 +165,6 @@ class CudaDriver:
             self.record(end)
             self._synchronize()
         return cycles / max(1.0, self.elapsed_ns(start, end))
-
-
-def reset_persisting_l2() -> None:
-    """cudaCtxResetPersistingL2Cache of the CUDA runtime in this process."""
-    import ctypes
-
-    ctypes.CDLL(None).cudaCtxResetPersistingL2Cache()
 
 
 def dense_bytes(tensors: Sequence[Any]) -> int:

@@ -22,7 +22,6 @@ import torch
 from kernelevo.devices import _cuda
 from kernelevo.devices.confinement import Needs
 from kernelevo.devices.cuda import CudaBackend, CudaDevice, Platform
-from kernelevo.devices.driver import reset_persisting_l2
 from kernelevo.devices.wire import FindingMessage, Load
 from kernelevo.worker import Effects
 
@@ -120,7 +119,7 @@ class EmulatorDriver:
         self._buffer.zero_()
 
     def reset_persisting_l2(self) -> None:
-        reset_persisting_l2()
+        _cuda.reset_persisting_l2()
 
     def delay(self, nanoseconds: float) -> None:
         pass
