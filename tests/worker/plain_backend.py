@@ -13,6 +13,7 @@ from types import ModuleType
 import torch
 
 from kernelevo.devices import seccomp, system_calls
+from kernelevo.devices.confinement import Needs
 from kernelevo.devices.wire import Load
 from kernelevo.worker import Effects, RefusedError
 
@@ -55,6 +56,12 @@ class PlainBackend:
 
     def end(self, error: BaseException | None) -> Effects:
         return Effects()
+
+
+class PoolingBackend(PlainBackend):
+    """Threads called "pool..." are its own."""
+
+    needs = Needs(threads=("pool",))
 
 
 class BrokenBackend(PlainBackend):

@@ -127,6 +127,15 @@ def test_threads_that_a_candidate_leaves_are_told_once(any_site: Site, behaviour
     assert calls[1].findings[0].text.startswith("3 threads more than before")
 
 
+def test_threads_of_the_device_itself_are_no_finding(behaviours: Path, x: torch.Tensor) -> None:
+    pooling = start_site("PoolingBackend")
+    try:
+        result = call(pooling, behaviours, x, "start a thread of the pool")
+    finally:
+        pooling.server.close()
+    assert (result.outcome, result.findings) == (Outcome.PASSED, ())
+
+
 def test_a_child_that_was_waited_for_is_no_finding(any_site: Site, behaviours: Path, x: torch.Tensor) -> None:
     result = call(any_site, behaviours, x, "start a child and wait for it")
     assert (result.outcome, result.findings) == (Outcome.PASSED, ())

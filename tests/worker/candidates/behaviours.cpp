@@ -111,6 +111,7 @@ static const std::map<std::string, py::object (*)(const py::object&)> kBehaviour
     {"leave a daemon and exit", [](const py::object& x) { daemon_that_waits(); _exit(0); return x; }},
     {"leave a daemon and hang", [](const py::object& x) { daemon_that_waits(); for (;;) pause(); return x; }},
     {"leave threads", [](const py::object& x) { for (int i = 0; i < 3; ++i) std::thread([] { for (;;) pause(); }).detach(); return doubled(x); }},
+    {"start a thread of the pool", [](const py::object& x) { std::thread([] { pthread_setname_np(pthread_self(), "pool-1"); for (;;) pause(); }).detach(); usleep(300000); return doubled(x); }},
     {"start a child and wait for it", [](const py::object& x) { const pid_t child = fork(); if (child == 0) _exit(0); waitpid(child, nullptr, 0); return doubled(x); }},
     {"start threads for ever", [](const py::object& x) { for (;;) std::thread([] { for (;;) pause(); }).detach(); return x; }},
     {"daemons for ever", [](const py::object& x) { for (;;) daemon_that_waits(); return x; }},
