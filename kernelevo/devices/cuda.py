@@ -241,7 +241,9 @@ class CudaBackend:
 
     @property
     def needs(self) -> Needs:
-        """The GPU's device files and what the driver reads; names of threads that the driver starts."""
+        """The GPU's device files, all of which the driver opens (nvidia-uvm-tools too), and what it reads; names of
+        threads that it starts.
+        """
         devices = [path for path in glob.glob("/dev/nvidia*") if not os.path.isdir(path)]
         return Needs(
             read=tuple(
@@ -258,8 +260,9 @@ class CudaBackend:
                 )
             ),
             devices=(*sorted(devices), *glob.glob("/dev/nvidia-caps/*")),
-            # The driver is known to bind a local socket (cuda-uvmfd-...) when it starts, and to make memory files;
-            # whether it goes on without is not documented. Connecting stays refused.
+            # The driver makes memory files when it starts, and gives up (error 304) where it may not (NVIDIA/OpenShell
+            # issue 1696). It also binds a local socket (cuda-uvmfd-...); whether it goes on without is not documented.
+            # Connecting stays refused.
             calls=("socket", "bind", "listen", "memfd_create"),
             threads=("cuda", "pt_autograd"),
         )

@@ -1,7 +1,8 @@
 """Which blocks of a measurement the card's own state spoils.
 
 Takes what NVML said around each arm of each block, gives the blocks to leave out and whether enough are left. A block
-in which a throttle reason was active, or whose clock is far below the run's median, says nothing about a kernel.
+that heat or hardware slowed down, that only some of its arms spent at the power cap, or whose clock is far below the
+run's median, says nothing about a kernel. At the power cap all the time is how some kernels run on some cards.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kernelevo.measure.statistics import MOST_DROPPED_SHARE, slow_blocks
+
+POWER_CAP = "power cap"  # as devices/nvml.py calls it
 
 
 class Reading(Protocol):
@@ -46,7 +49,9 @@ def dropped(readings: Sequence[Sequence[Reading]]) -> Dropped:
     slow = set(slow_blocks([lowest_clock(block) for block in readings]))
     reasons = {}
     for index, block in enumerate(readings):
-        throttled = sorted({reason for reading in block for reason in reading.throttle})
+        capped = [POWER_CAP in reading.throttle for reading in block]
+        even = all(capped) or not any(capped)
+        throttled = sorted({r for reading in block for r in reading.throttle if r != POWER_CAP or not even})
         if throttled:
             reasons[index] = f"throttled: {', '.join(throttled)}"
         elif index in slow:

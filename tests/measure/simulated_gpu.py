@@ -142,7 +142,7 @@ class SimulatedGpu:
 
     def read(self) -> SimulatedReading:
         slow = self.throttled(self.now)
-        return SimulatedReading(sm_mhz=1500.0 if slow else 1980.0, throttle=("power cap",) if slow else ())
+        return SimulatedReading(sm_mhz=1500.0 if slow else 1980.0, throttle=("thermal, hardware",) if slow else ())
 
 
 @dataclass(frozen=True)

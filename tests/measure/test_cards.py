@@ -66,9 +66,15 @@ def test_blocks_are_dropped_for_a_throttle_reason_or_a_low_clock() -> None:
 
 
 def test_more_than_a_fifth_dropped_is_an_invalid_run() -> None:
-    good, bad = [reading()], [reading(throttle=("power cap",))]
+    good, bad = [reading()], [reading(throttle=("power brake",))]
     assert not dropped([good] * 8 + [bad] * 2).invalid
     assert dropped([good] * 7 + [bad] * 3).invalid
+
+
+def test_the_power_cap_spoils_a_block_only_where_it_met_some_of_the_arms() -> None:
+    capped = reading(throttle=("power cap",))
+    assert dropped([[capped, capped]] * 10).blocks == ()
+    assert dropped([[capped, capped]] * 9 + [[capped, reading()]]).blocks == (9,)
 
 
 def test_without_readings_nothing_is_dropped() -> None:

@@ -122,7 +122,7 @@ def test_throttled_blocks_are_dropped() -> None:
     device.throttled = lambda now: 20e6 < now < 22e6
     found = measured(measure(device, SimulatedKernel(device, 50_000), plan=replace(PLAN, blocks=60)))
     assert 0 < len(found.dropped.blocks) <= 12
-    assert set(found.dropped.reasons) == {"throttled: power cap"}
+    assert set(found.dropped.reasons) == {"throttled: thermal, hardware"}
     assert found.arms["candidate"].cold.median == pytest.approx(50_000, rel=0.03)
 
 
@@ -130,7 +130,7 @@ def test_a_run_that_is_throttled_most_of_the_time_is_invalid() -> None:
     device = gpu(throttled=lambda now: True)
     result = measure(device, SimulatedKernel(device, 50_000))
     assert isinstance(result, str)
-    assert result.startswith("invalid: 20 of 20 blocks are spoiled by the card's state (throttled: power cap)")
+    assert result.startswith("invalid: 20 of 20 blocks are spoiled by the card's state (throttled: thermal, hardware)")
 
 
 def test_work_on_a_side_stream_that_is_known_is_inside_the_window() -> None:
