@@ -42,7 +42,12 @@ Checker::Checker(std::vector<CheckedSite> sites, bool races, const uint32_t* thr
   for (uint32_t site = 0; site < sites_.size(); site++) {
     const CheckedSite& facts = sites_[site];
     if (facts.kind == CheckedSite::Kind::barrier) ordinals_[site] = barriers_++;
-    if (facts.kind == CheckedSite::Kind::warp) ordinals_[site] = meetings_++;
+    if (facts.kind == CheckedSite::Kind::warp) {
+      ordinals_[site] = meetings_++;
+      const auto basic_block = static_cast<size_t>(facts.starts);
+      if (basic_block >= meets_.size()) meets_.resize(basic_block + 1, -1);
+      if (meets_[basic_block] < 0) meets_[basic_block] = facts.family;  // lanes wait at the first alone
+    }
     if (facts.kind == CheckedSite::Kind::access && facts.element != 0) {
       using Region = CheckedSite::Region;
       if (facts.region == Region::shared || facts.region == Region::generic)

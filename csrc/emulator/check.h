@@ -43,6 +43,7 @@ struct CheckedSite {
   bool counted = false;      // for a number of threads, not for all
   bool arrives = false;      // bar.arrive: does not wait
   int family = 0;            // of operations that may meet each other: shfl, vote, match, ...
+  int starts = -1;           // the basic block that starts with it, where lanes wait for it; -1: none
   Shuffle shuffle = Shuffle::none;
   std::vector<uint32_t> behind;  // blocks that threads enter when they will not come here (again), and go on with others
 };
@@ -152,6 +153,8 @@ class Checker final : public Watcher {
                        CheckFinding& finding);
 
   void report_apart(const WarpState& warp, int lane, uint32_t site, uint32_t thread_warp, int thread_lane);
+  // Whether a lane whose next block is this waits at an operation of the family.
+  bool waits_in(int32_t next, int family) const;
   void report_mask(const WarpState& warp, uint32_t site, int lane, const std::string& what);
   void check_sources(WarpState& warp, uint32_t site, uint32_t mask, const int32_t* next, const uint32_t* members,
                      const uint32_t* lanes, const uint32_t* clamps);
@@ -178,6 +181,7 @@ class Checker final : public Watcher {
   uint32_t threads_[3];
   std::vector<std::unique_ptr<BlockWatch>> watches_, spare_watches_;
   std::vector<std::vector<uint32_t>> behind_;  // per basic block: the sites that it is behind
+  std::vector<int> meets_;  // per basic block: the family of the operation that it starts with; -1: none waits for lanes
   std::vector<uint32_t> ordinals_;             // per site: its number among barriers, or among operations of warps
   uint32_t barriers_ = 0, meetings_ = 0;
   bool races_;

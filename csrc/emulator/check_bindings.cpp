@@ -68,6 +68,7 @@ std::unique_ptr<Checker> make_checker(const std::vector<py::dict>& sites, bool r
     site.counted = d["counted"].cast<bool>();
     site.arrives = d["arrives"].cast<bool>();
     site.family = d["family"].cast<int>();
+    site.starts = d["starts"].cast<int>();
     site.shuffle = CheckedSite::Shuffle(d["shuffle"].cast<int>());
     site.behind = d["behind"].cast<std::vector<uint32_t>>();
     facts.push_back(site);

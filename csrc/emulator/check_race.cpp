@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <new>
 
 #include "check.h"
 
@@ -64,7 +65,12 @@ RaceCell* RaceMemory::at(uint64_t address) {
         full_ = true;
         return nullptr;
       }
-      it = pages_.emplace(page, std::make_unique<RaceCell[]>(kPage)).first;
+      try {  // generated code is between us and whoever would catch it
+        it = pages_.emplace(page, std::make_unique<RaceCell[]>(kPage)).first;
+      } catch (const std::bad_alloc&) {
+        full_ = true;
+        return nullptr;
+      }
     }
     last_ = page;
     last_page_ = it->second.get();

@@ -155,6 +155,12 @@ void Checker::stuck(BlockState& block, uint32_t live_threads) {
 
 // --- operations that wait for lanes
 
+bool Checker::waits_in(int32_t next, int family) const {
+  if (next == kLaneExited || !(next & kWarpWait)) return false;
+  const auto basic_block = static_cast<size_t>(next & ~kWarpWait);
+  return basic_block < meets_.size() && meets_[basic_block] == family;
+}
+
 void Checker::report_mask(const WarpState& warp, uint32_t site, int lane, const std::string& what) {
   if (!is_new("wrong mask", site)) return;
   CheckFinding& finding = add("wrong mask", site, warp, lane);
@@ -190,7 +196,7 @@ void Checker::meet(WarpState& warp, uint32_t site, uint32_t mask, uint32_t here,
       if (next[lane] == kLaneExited) {
         wrong = own.left[ordinals_[site]] >> lane & 1;
       } else {
-        wrong = !(next[lane] & kWarpWait);
+        wrong = !waits_in(next[lane], facts.family);
       }
     }
     if (!wrong) continue;
@@ -215,7 +221,7 @@ void Checker::check_sources(WarpState& warp, uint32_t site, uint32_t mask, const
                                                : first | (offset & ~segment & 31);
     const bool in_range = mode == Shuffle::up ? source >= last : source <= last;
     if (!in_range || source == lane) continue;
-    const bool takes_part = mask >> source & 1 || (next && next[source] != kLaneExited && next[source] & kWarpWait);
+    const bool takes_part = mask >> source & 1 || (next && waits_in(next[source], sites_[site].family));
     if (takes_part && members[lane] >> source & 1) continue;
     // In a reduction the upper lanes read what nobody uses; the result is the lowest lane's.
     if (mode == Shuffle::down && lane != std::countr_zero(mask)) continue;

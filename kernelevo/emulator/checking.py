@@ -295,7 +295,8 @@ def _site(operation: Operation) -> dict[str, Any]:
         "kind": NOTHING, "region": 0, "reads": False, "writes": False, "strong": False, "atomic": False,
         "releases": False, "spins": False, "element": 0, "count": 0,
         "used": 0, "line": instruction.source_line or 0, "position": str(instruction.position),
-        "barrier": -1, "counted": False, "arrives": False, "family": 0, "shuffle": 0, "behind": [],
+        "barrier": -1, "counted": False, "arrives": False, "family": 0, "starts": -1, "shuffle": 0,
+        "behind": [],
     }  # fmt: skip
 
 

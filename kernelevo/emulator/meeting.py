@@ -44,6 +44,7 @@ def meeting_places(program: Program) -> Iterator[tuple[Operation, dict[str, Any]
                 operation,
                 {
                     "kind": MEETING,
+                    "starts": block.index,
                     "family": FAMILIES.index(instruction.opcode if instruction.opcode in FAMILIES else "matrix"),
                     "shuffle": shuffle if instruction.opcode == "shfl" else 0,
                     "behind": found[block.index],
