@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,6 @@ from conftest import Site, start_site
 from test_bad_candidates import number
 
 from kernelevo.cli.doctor import sandbox_lines
-from kernelevo.devices import confinement, isolation
 from kernelevo.devices.isolation import Protection
 from kernelevo.errors import UsageError
 from kernelevo.records import Outcome
@@ -79,18 +80,38 @@ def test_a_required_sandbox_runs_where_everything_holds(extension: Callable[[str
         strict.server.close()
 
 
+# Forks, so it runs in a process with one thread, as the fork server is.
+TRIALS = """
+import json
+from dataclasses import replace
+from kernelevo.devices import confinement, isolation
+needs = confinement.Needs()
+means, _ = isolation.find(needs)
+nothing = replace(means, namespaces=(), landlock=0, mounts=False, filter=None)
+trusted = isolation.find(confinement.Needs(trusted=True))[1]
+found = {"trusted": [protection.name for protection in isolation.missing(trusted)]}
+for name, tried in {
+    "nothing": nothing,
+    "landlock": replace(nothing, landlock=means.landlock),
+    "seccomp": replace(nothing, filter=means.filter),
+}.items():
+    escaped = isolation._try_to_escape(tried, needs)
+    found[name] = [escaped.problem, escaped.files, escaped.network, escaped.calls]
+print(json.dumps([means.landlock, means.filter is not None, found]))
+"""
+
+
 def test_the_trial_finds_a_protection_that_was_set_up_and_does_nothing() -> None:
     """Confined by nothing, the child gets everywhere, and says so."""
-    needs = confinement.Needs()
-    means, _ = isolation.find(needs)
-    nothing = replace(means, namespaces=(), landlock=0, mounts=False, filter=None)
-    escaped = isolation._try_to_escape(nothing, needs)
-    assert (escaped.problem, escaped.files, escaped.network, escaped.calls) == (None, True, True, True)
-    if means.landlock:
-        assert not isolation._try_to_escape(replace(nothing, landlock=means.landlock), needs).files
-    if means.filter is not None:
-        filtered = isolation._try_to_escape(replace(nothing, filter=means.filter), needs)
-        assert (filtered.files, filtered.network, filtered.calls) == (True, False, False)
+    finished = subprocess.run([sys.executable, "-c", TRIALS], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    landlock, filters, found = json.loads(finished.stdout)
+    assert found["nothing"] == [None, True, True, True]
+    assert found["trusted"] == [], "where no candidate ever comes, limits are all that is promised"
+    if landlock:
+        assert found["landlock"][:2] == [None, False]
+    if filters:
+        assert found["seccomp"] == [None, True, False, False]
 
 
 def test_doctor_says_line_by_line_what_holds() -> None:
