@@ -47,7 +47,8 @@ Change = Callable[["torch.Tensor", str, str], "torch.Tensor"]  # a value, its ro
 SMALL = 8  # sizes of at most this are taken for structure (a stride, a kernel's width), not for extent
 TEST_ELEMENTS, TEST_MACS = 1 << 15, 1 << 20
 BENCH_ELEMENTS, BENCH_MACS = 1 << 22, 1 << 28
-ODD = (13, 17, 19, 23, 29, 31, 37, 41)  # distinct, so that shapes tell which size a dimension is
+ODD = (13, 17, 19)  # distinct, so that shapes tell which size a dimension is
+SMALL_ODD = (7, 5, 9, 11, 3, 13, 15)  # where there are more of them
 RULE = f"the largest size is halved until inputs and outputs have at most {BENCH_ELEMENTS} elements and products " + (
     f"{BENCH_MACS} multiply-adds ({TEST_ELEMENTS} and {TEST_MACS} for tests); sizes up to {SMALL} stay"
 )
@@ -285,7 +286,7 @@ def _planned(operation: Operation) -> Plan:
         initialisations=prober.initialisations(test),
         changed=changed,
         reduction=prober.reduction([sizes for sizes in (test, odd, bench) if prober.runs(sizes)]),
-        signature=prober.signature(odd, free),
+        signature=prober.signature(odd, test, free),
         scaled=None
         if not scaled
         else "Scaled down for the emulator: "
@@ -345,16 +346,21 @@ class _Prober:
     def shows(self, sizes: Sizes, name: str) -> bool:
         """Whether a size shows in what a candidate is given."""
         before = self.probe(sizes)
-        for value in (sizes[name] + 1, sizes[name] * 2):
-            after = self.probe(sizes | {name: value})
+        for value in (sizes[name] + 1, sizes[name] * 2, sizes[name] - 1, sizes[name] // 2):
+            after = self.probe(sizes | {name: value}) if value > 0 else None
             if before and after and after.shapes != before.shapes:
                 return True
         return False
 
     def odd(self, sizes: Sizes, names: Sequence[str]) -> Sizes:
         """Distinct odd values of as many of the sizes as take them."""
-        wanted = {name: value for name, value in zip(names, ODD, strict=False) if self.runs(sizes | {name: value})}
-        while wanted and not self.runs(sizes | wanted):
+        wanted: Sizes = {}
+        for name, value in zip(names, ODD if len(names) <= len(ODD) else SMALL_ODD, strict=False):
+            odd = (value, sizes[name] - 1 - sizes[name] % 2)  # the second where a size is bounded by another
+            fitting = [v for v in odd if v > 0 and v not in wanted.values() and self.runs(sizes | wanted | {name: v})]
+            if fitting:
+                wanted[name] = fitting[0]
+        while wanted and ((found := self.probe(sizes | wanted)) is None or found.elements > 4 * TEST_ELEMENTS):
             wanted.popitem()
         return sizes | wanted
 
@@ -441,17 +447,25 @@ class _Prober:
                 best = (max(ratios), chosen)
         return tuple("*".join(product) for product in best[1]) if best else ()
 
-    def signature(self, sizes: Sizes, free: Sequence[str]) -> str:
-        """For example "forward(x: Tensor[batch, 3], weight: Tensor[3]) -> Tensor[batch]"."""
-        probe = self.probe(sizes)
-        assert probe is not None
+    def signature(self, sizes: Sizes, others: Sizes, free: Sequence[str]) -> str:
+        """For example "forward(x: Tensor[batch, 3], weight: Tensor[3]) -> Tensor[batch]".
+
+        A dimension has a size's name when it is that size here and at the other sizes.
+        """
+        probe, other = self.probe(sizes), self.probe(others)
+        assert probe is not None and other is not None
         drawn = self._draw(sizes)
         named = {sizes[name]: name for name in reversed(free)}
         texts = []
-        for value in drawn.values:
+
+        def dims(shape: Sequence[int], there: Sequence[int]) -> str:
+            pairs = zip(shape, there, strict=True)
+            return f"[{', '.join(named[a] if a in named and others[named[a]] == b else str(a) for a, b in pairs)}]"
+
+        for value, there in zip(drawn.values, other.shapes, strict=True):
             if hasattr(value, "shape"):
                 kind = "" if value.dtype.is_floating_point else f" {str(value.dtype).removeprefix('torch.')}"
-                texts.append(f"Tensor{_dims(value.shape, named)}{kind}")
+                texts.append(f"Tensor{dims(value.shape, there)}{kind}")
             else:
                 texts.append(type(value).__name__)
         if drawn.layout is None:
@@ -459,7 +473,7 @@ class _Prober:
         else:
             nodes = json.loads(drawn.layout)["arguments"]
             parts = [_node_words(node, drawn.names, texts, named) for node in nodes]
-        outputs = [f"Tensor{_dims(shape, named)}" for shape in probe.outputs]
+        outputs = [f"Tensor{dims(a, b)}" for a, b in zip(probe.outputs, other.outputs, strict=True)]
         result = outputs[0] if len(outputs) == 1 else f"({', '.join(outputs)})"
         return f"{self.operation.entry}({', '.join(parts)}) -> {result}"
 
@@ -611,10 +625,6 @@ def _leaves(value: Any) -> Iterator[Any]:
             yield from _leaves(part)
     else:
         yield value
-
-
-def _dims(shape: Sequence[int], named: Mapping[int, str]) -> str:
-    return f"[{', '.join(named.get(size, str(size)) for size in shape)}]"
 
 
 def _node_words(node: Any, names: Sequence[str], texts: Sequence[str], named: Mapping[int, str]) -> str:

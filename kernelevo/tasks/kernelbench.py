@@ -202,7 +202,7 @@ def _literals(tree: ast.Module) -> Iterator[tuple[str, int, Any]]:
     """(name, value, function that puts another value there) of every size in the file."""
     seen: set[str] = set()
     for node in tree.body:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        if isinstance(node, ast.Assign):  # a = b = 3 is one size, named a
             target, value = node.targets[0], node.value
             if isinstance(target, ast.Name):
                 yield from _named(target.id, node, "value", value, seen)
