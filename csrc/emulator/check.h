@@ -126,8 +126,8 @@ class Checker final : public Watcher {
   // Lanes are about to make an access that others may see. values: of a store, for each element 32 lanes; else null.
   void share(WarpState& warp, uint32_t site, uint32_t mask, const uint64_t* addresses, const char* values);
 
-  // Whether memory for more cells was refused, and races in the rest were not looked for.
-  bool races_left_out() const { return global_.full(); }
+  // Whether races were not looked for in all that the launch did: it needs more cells, or compares more, than is allowed.
+  bool races_left_out() const { return global_.full() || compared_ >= kMostCompared; }
 
   void start(BlockState& block) override;
   void released(BlockState& block, int barrier, uint32_t warps) override;
@@ -189,6 +189,8 @@ class Checker final : public Watcher {
   RaceMemory global_{4};
   std::vector<uint32_t> fences_{0};  // by ordinal of the block
   uint64_t instance_ = 0;
+  static constexpr uint64_t kMostCompared = 32'000'000;  // cells: a few seconds
+  uint64_t compared_ = 0;
   std::vector<CheckFinding> findings_;
   std::set<std::pair<std::string, uint32_t>> reported_;  // kind and line, or without a line site + 2^31
 };

@@ -100,6 +100,7 @@ void Checker::fence(WarpState& warp) { fences_[watch(*warp.block).clocks.ordinal
 
 void Checker::share(WarpState& warp, uint32_t site, uint32_t mask, const uint64_t* addresses, const char* values) {
   using Region = CheckedSite::Region;
+  if (compared_ >= kMostCompared) return;
   const CheckedSite& facts = sites_[site];
   BlockWatch& all = watch(*warp.block);
   const uint64_t bytes = uint64_t{facts.element} * facts.count;
@@ -133,6 +134,7 @@ void Checker::share(WarpState& warp, uint32_t site, uint32_t mask, const uint64_
     for (uint64_t at = 0; at < bytes; at += granule) {
       RaceCell* cell = in_shared ? &all.cells[(offset + at) / granule] : global_.at(address + at);
       if (!cell) break;
+      compared_++;
       const uint64_t element = at / facts.element;
       const char* value = values ? values + (element * kWarpSize + static_cast<uint64_t>(lane)) * facts.element +
                                        at % facts.element

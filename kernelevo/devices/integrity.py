@@ -48,6 +48,7 @@ CODE = (
     *("cudaStreamSynchronize", "cudaMemcpyAsync", "clock_gettime", "gettimeofday", "sendmsg", "send", "write"),
 )
 CODE_BYTES = 16
+OFTEN = 4  # calls after which functions are looked at each time, and one in how many they are afterwards
 # Parts of kernelevo that a worker has a use for; the others belong to the judge.
 OURS = ("kernelevo.devices", "kernelevo.emulator", "kernelevo.worker", "kernelevo.errors", "kernelevo.records")
 
@@ -75,12 +76,16 @@ class Watch:
         self._functions = [(name, space, _callables(vars(space))) for name, space in _namespaces()]
         self._modules = frozenset(sys.modules)
         self._code = [(name, address, _code(address)) for name, address in _addresses().items()]
-        self._settings: dict[str, object] = {}
+        self._settings: dict[str, object] | None = None
+        self._environment = _environment()
+        self._calls = 0
+        self._random = random.SystemRandom()
         self._threads: frozenset[str] = frozenset()
 
     def begin(self) -> None:
         """Before a call."""
-        self._settings = settings(self._device_type)
+        if self._settings is None:
+            self._settings = settings(self._device_type)
         self._threads = _threads()
         if _observer is not None:
             _observer.begin()
@@ -90,11 +95,16 @@ class Watch:
         return None if _observer is None else tuple(_observer.end())
 
     def findings(self) -> list[FindingMessage]:
-        """What the call left otherwise than it was."""
-        found = [
-            FindingMessage(kind="global state changed", text=text[:MAX_TEXT])
-            for text in (*_differences(self._settings, settings(self._device_type)), *self._replaced())
-        ]
+        """What is otherwise than it was before the first call."""
+        assert self._settings is not None
+        texts = _differences(self._settings, settings(self._device_type))
+        if (variables := _environment()) != self._environment:
+            texts += _differences({"environment": _told(self._environment)}, {"environment": _told(variables)})
+        # Thousands of names are looked at: after the first calls, when most is set up, and now and then afterwards.
+        self._calls += 1
+        if self._calls <= OFTEN or self._random.randrange(OFTEN) == 0:
+            texts += self._replaced()
+        found = [FindingMessage(kind="global state changed", text=text[:MAX_TEXT]) for text in texts]
         if not _still_observed():
             text = "operators of torch are no longer told to observers"
             found.append(FindingMessage(kind="global state changed", text=text))
@@ -120,6 +130,8 @@ class Watch:
         return texts
 
     def _imported(self) -> list[str]:
+        if len(sys.modules) == len(self._modules):
+            return []
         return sorted(
             name
             for name in sys.modules.keys() - self._modules
@@ -224,7 +236,6 @@ def settings(device_type: str) -> dict[str, object]:
         "function modes": torch._C._len_torch_function_stack(),
         "dispatch modes": torch._C._len_torch_dispatch_stack(),
         "floating-point mode": _floating_point_mode(),
-        "environment": _environment(),
         "search path for modules": tuple(sys.path),
         "importers": tuple(map(id, sys.meta_path)),
         "trace function": (sys.gettrace(), sys.getprofile()),
@@ -257,16 +268,19 @@ def _floating_point_mode() -> tuple[float, float, float]:
     return smallest * one, one / third, -one / third
 
 
-def _environment() -> tuple[str, ...]:
-    """As C has it: os.environ does not show what setenv does. Values may be secrets, so only their hashes are told."""
+def _environment() -> tuple[bytes, ...]:
+    """As C has it: os.environ does not show what setenv does."""
     variables = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), "environ")
-    found = []
-    index = 0
-    while variables and (entry := variables[index]) is not None:
-        name, _, value = entry.partition(b"=")
-        found.append(f"{name.decode(errors='replace')}#{hash(value) & 0xFFFF:04x}")
-        index += 1
-    return tuple(sorted(found))
+    found: list[bytes] = []
+    while variables and (entry := variables[len(found)]) is not None:
+        found.append(entry)
+    return tuple(found)
+
+
+def _told(environment: tuple[bytes, ...]) -> tuple[str, ...]:
+    """Names, and hashes of the values, which may be secrets."""
+    pairs = (entry.partition(b"=")[::2] for entry in environment)
+    return tuple(sorted(f"{name.decode(errors='replace')}#{hash(value) & 0xFFFF:04x}" for name, value in pairs))
 
 
 def _namespaces() -> list[tuple[str, Any]]:

@@ -103,7 +103,9 @@ class CheckedKernel:
         findings = [self._finding(found) for found in checker.findings()]
         if checker.races_left_out:
             findings.append(
-                not_checked(self.kernel, "it touches so much memory that races in some were not looked for")
+                not_checked(
+                    self.kernel, "it does too much for a race checker: races were looked for in the first part of it"
+                )
             )
         return report.status, report.message, report.blocks_run, tuple(findings)
 

@@ -93,15 +93,16 @@ __global__ void good_barrier_in_loop(const float* x, float* y, int n) {
     y[t] = tile[255 - t];
 }
 
-// The same loop, behind which threads are done.
+// The same loop, behind which threads are done. The compiler makes two loops of it, by the number of rounds, and the lanes
+// of the last warp wait in both.
 __global__ void bad_barrier_in_last_round(const float* x, float* y, int n) {
     __shared__ float tile[256];
     int t = threadIdx.x;
     for (int i = t; i < n; i += 256) {
         tile[t] = x[i];
-        __syncthreads();  // finds: exited before barrier in block 0, threads 0-255
+        __syncthreads();  // finds: divergent barrier in block 0, threads 0-255
         y[i] = tile[t & ~1];
-        __syncthreads();  // finds: exited before barrier in block 0, threads 0-255
+        __syncthreads();  // finds: divergent barrier in block 0, threads 0-255
     }
 }
 
@@ -116,23 +117,23 @@ __global__ void good_barrier_in_last_round(const float* x, float* y, int n) {
     }
 }
 
-// Threads behind the end leave before the others meet.
+// A barrier of 256 threads, of which a quarter has left. One without a number would wait for those that are still there.
 __global__ void bad_early_return(const float* x, float* y, int n) {
     __shared__ float tile[256];
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= n) return;
-    tile[threadIdx.x] = x[i];
-    __syncthreads();  // finds: exited before barrier in block 3, threads 0-255
-    y[i] = tile[threadIdx.x & ~1];
+    int t = threadIdx.x;
+    tile[t] = x[t];
+    if (t >= 192) return;
+    asm volatile("bar.sync 1, 256;" ::: "memory");  // finds: exited before barrier in block 0, threads 0-191
+    y[t] = tile[191 - t];
 }
 
 __global__ void good_early_return(const float* x, float* y, int n) {
     __shared__ float tile[256];
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < n) tile[threadIdx.x] = x[i];
-    __syncthreads();
-    if (i >= n) return;
-    y[i] = tile[threadIdx.x & ~1];
+    int t = threadIdx.x;
+    tile[t] = x[t];
+    if (t >= 192) return;
+    asm volatile("bar.sync 1, 192;" ::: "memory");
+    y[t] = tile[191 - t];
 }
 
 // Producers and consumers name different barriers.
@@ -219,41 +220,46 @@ __global__ void good_shuffle_in_branch(const float* x, float* y, int n) {
     y[threadIdx.x] = sum;
 }
 
-// The last warp is not full: 1001 = 31 * 32 + 9.
+// The last warp is not full: 1001 = 31 * 32 + 9. All lanes vote afterwards.
 __global__ void bad_shuffle_in_tail(const float* x, float* y, int n) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < n) {
-        float before = __shfl_up_sync(0xffffffff, x[i], 1);  // finds: wrong mask in block 7, threads 96-127
-        y[i] = x[i] - before;
-    }
+    unsigned mask = 0xffffffff;
+    float before = 0.0f;
+    if (i < n) before = __shfl_up_sync(mask, x[i], 1);  // finds: wrong mask in block 7, threads 96-127
+    int rising = __popc(__ballot_sync(0xffffffff, i < n && x[i] > before));
+    if (i < n) y[i] = rising;
 }
 
 __global__ void good_shuffle_in_tail(const float* x, float* y, int n) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     unsigned mask = __ballot_sync(0xffffffff, i < n);
-    if (i < n) {
-        float before = __shfl_up_sync(mask, x[i], 1);
-        y[i] = x[i] - before;
+    float before = 0.0f;
+    if (i < n) before = __shfl_up_sync(mask, x[i], 1);
+    int rising = __popc(__ballot_sync(0xffffffff, i < n && x[i] > before));
+    if (i < n) y[i] = rising;
+}
+
+// Lanes that go around a barrier of the warp are named in it. Had they left, they would not count.
+__global__ void bad_absent_lanes(const float* x, float* y, int n) {
+    __shared__ float tile[32];
+    int t = threadIdx.x;
+    if (x[t] < 24.0f) {
+        tile[t] = x[t];
+        __syncwarp();  // finds: wrong mask in block 0, threads 0-31
+        y[t] = tile[23 - t];
     }
+    y[32 + t] = x[t];
 }
 
-// Lanes that have left are named in a barrier of the warp.
-__global__ void bad_exited_lanes(const float* x, float* y, int n) {
+__global__ void good_absent_lanes(const float* x, float* y, int n) {
     __shared__ float tile[32];
     int t = threadIdx.x;
-    if (x[t] >= 24.0f) return;
-    tile[t] = x[t];
-    __syncwarp();  // finds: wrong mask in block 0, threads 0-31
-    y[t] = tile[23 - t];
-}
-
-__global__ void good_exited_lanes(const float* x, float* y, int n) {
-    __shared__ float tile[32];
-    int t = threadIdx.x;
-    if (x[t] >= 24.0f) return;
-    tile[t] = x[t];
-    __syncwarp(0x00ffffff);
-    y[t] = tile[23 - t];
+    if (x[t] < 24.0f) {
+        tile[t] = x[t];
+        __syncwarp(0x00ffffff);
+        y[t] = tile[23 - t];
+    }
+    y[32 + t] = x[t];
 }
 
 // A vote of half the lanes, cast by all.
@@ -291,6 +297,7 @@ __global__ void bad_stale_mask(const float* x, float* y, int n) {
     if (static_cast<int>(v) % 3 != 0) {
         y[threadIdx.x] = __shfl_sync(mask, v, 1);  // finds: wrong mask in block 0, threads 0-31
     }
+    y[32 + threadIdx.x] = v;
 }
 
 __global__ void good_stale_mask(const float* x, float* y, int n) {
@@ -299,6 +306,7 @@ __global__ void good_stale_mask(const float* x, float* y, int n) {
     if (static_cast<int>(v) % 3 != 0) {
         y[threadIdx.x] = __shfl_sync(mask, v, 1);
     }
+    y[32 + threadIdx.x] = v;
 }
 
 // Lanes that execute together and do not agree on who they are.
@@ -335,20 +343,24 @@ __global__ void good_reduce_mask(const float* x, float* y, int n) {
 
 // --- lanes to read from ----------------------------------------------------------------------------------------------
 
-// Sixteen lanes take part; those behind the eighth read from lanes that do not.
+// Sixteen lanes add up as if they were thirty-two.
 __global__ void bad_down_too_far(const float* x, float* y, int n) {
     float sum = x[threadIdx.x];
     if (threadIdx.x < 16) {
-        sum += __shfl_down_sync(0x0000ffff, sum, 8);  // finds: inactive lane in block 0, threads 8-15
-        y[threadIdx.x] = sum;
+        for (int offset = 16; offset > 0; offset /= 2) {
+            sum += __shfl_down_sync(0x0000ffff, sum, offset);  // finds: inactive lane in block 0, threads 0-15
+        }
+        if (threadIdx.x == 0) y[0] = sum;
     }
 }
 
 __global__ void good_down_too_far(const float* x, float* y, int n) {
     float sum = x[threadIdx.x];
     if (threadIdx.x < 16) {
-        sum += __shfl_down_sync(0x0000ffff, sum, 8, 16);
-        y[threadIdx.x] = sum;
+        for (int offset = 8; offset > 0; offset /= 2) {
+            sum += __shfl_down_sync(0x0000ffff, sum, offset);
+        }
+        if (threadIdx.x == 0) y[0] = sum;
     }
 }
 
@@ -397,6 +409,18 @@ __global__ void good_warps_leave(const float* x, float* y, int n) {
     float sum = x[warp * 32 + threadIdx.x % 32];
     for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_down_sync(0xffffffff, sum, offset);
     if (threadIdx.x % 32 == 0) y[warp] = sum;
+}
+
+// Threads that have left are not waited for, neither by the block's barrier nor by what the warp does.
+__global__ void good_threads_leave(const float* x, float* y, int n) {
+    __shared__ float tile[256];
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    tile[threadIdx.x] = x[i];
+    __syncthreads();
+    float before = __shfl_up_sync(0xffffffff, tile[threadIdx.x & ~1], 1);
+    __syncwarp();
+    y[i] = before;
 }
 
 // One addition per group of lanes that happen to be together.
@@ -462,13 +486,13 @@ const Twins table[] = {
     {"barrier_in_loop", launched(bad_barrier_in_loop, 1, 256), launched(good_barrier_in_loop, 1, 256)},
     {"barrier_in_last_round", launched(bad_barrier_in_last_round, 1, 256),
      launched(good_barrier_in_last_round, 1, 256)},
-    {"early_return", launched(bad_early_return, 4, 256), launched(good_early_return, 4, 256)},
+    {"early_return", launched(bad_early_return, 1, 256), launched(good_early_return, 1, 256)},
     {"barrier_names", launched(bad_barrier_names, 1, 128), launched(good_barrier_names, 1, 128)},
     {"half_mask", launched(bad_half_mask, 1, 32), launched(good_half_mask, 1, 32)},
     {"wrapped_mask", launched(bad_wrapped_mask, 1, 32), launched(good_wrapped_mask, 1, 32)},
     {"shuffle_in_branch", launched(bad_shuffle_in_branch, 1, 32), launched(good_shuffle_in_branch, 1, 32)},
     {"shuffle_in_tail", launched(bad_shuffle_in_tail, 8, 128), launched(good_shuffle_in_tail, 8, 128)},
-    {"exited_lanes", launched(bad_exited_lanes, 1, 32), launched(good_exited_lanes, 1, 32)},
+    {"absent_lanes", launched(bad_absent_lanes, 1, 32), launched(good_absent_lanes, 1, 32)},
     {"ballot_mask", launched(bad_ballot_mask, 1, 32), launched(good_ballot_mask, 1, 32)},
     {"vote_in_loop", launched(bad_vote_in_loop, 1, 32), launched(good_vote_in_loop, 1, 32)},
     {"stale_mask", launched(bad_stale_mask, 1, 32), launched(good_stale_mask, 1, 32)},
@@ -478,6 +502,7 @@ const Twins table[] = {
     {"owner_elsewhere", launched(bad_owner_elsewhere, 1, 32), launched(good_owner_elsewhere, 1, 32)},
     {"missing_partner", launched(bad_missing_partner, 1, 32), launched(good_missing_partner, 1, 32)},
     {"warps_leave", nullptr, launched(good_warps_leave, 2, 128)},
+    {"threads_leave", nullptr, launched(good_threads_leave, 4, 256)},
     {"active_lanes", nullptr, launched(good_active_lanes, 1, 64)},
     {"uniform_branch", nullptr, launched(good_uniform_branch, 4, 128)},
     {"loop_of_block", nullptr, launched(good_loop_of_block, 4, 128)},
