@@ -32,7 +32,8 @@ from kernelevo.records import Build, Candidate, Outcome, Task
 from kernelevo.toolchain import Toolchain, find_toolchain
 from kernelevo.verify.mutants import HALF, Mutant, mutants
 
-LONGEST_CALL_SECONDS = 5.0  # a loop that never ends is caught when it has run for so long
+LEAST_SECONDS = 5.0  # that a call of a mutant may take: less would call a busy machine a mistake
+SLOWER = 4.0  # times as long as the kernel itself: a mutant that takes longer is taken to run for ever
 
 
 class Fate(enum.Enum):
@@ -54,6 +55,7 @@ class Trial:
     outcome: Outcome | None  # of verification; None when there was none
     reason: str | None
     stage: str | None = None  # of the cascade, that rejected it
+    longest_seconds: float = 0.0  # of its calls for one case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,8 @@ def self_test(
 ) -> SelfTest:
     """Verifies a kernel `repeats` times, then its mutants: all of them, or up to `limit` per operator drawn by `seed`.
 
+    When the kernel itself is rejected, mutants are left out: they would be rejected for the same reason.
+
     kernel: source of a right kernel for the task; by default its seed.
     operators: names from mutants.OPERATORS; by default all.
     cache: folder for the mutants' builds; by default a folder that is removed afterwards.
@@ -143,14 +147,16 @@ def self_test(
             raise UsageError(f"the kernel of task {task.name} does not build: {_first_error(original)}")
         key = kernel_key(source, original.ptx.read_text())
         originals = [tell(_judged(task, None, original, device, settings)) for _ in range(repeats)]
+        limited = settings.model_copy(update={"timeout_seconds": call_limit(originals, settings.timeout_seconds)})
         found = [mutant for mutant in mutants(source) if operators is None or mutant.operator in operators]
-        chosen = sample(found, limit, seed)
+        right = all(trial.outcome is Outcome.PASSED for trial in originals)
+        chosen = sample(found, limit, seed) if right else ()
         trials = []
         with ThreadPoolExecutor(settings.parallel, thread_name_prefix="build") as compilers:
             try:
                 builds = compilers.map(compiled, [mutant.source for mutant in chosen])
                 for mutant, built in zip(chosen, builds, strict=True):
-                    trials.append(tell(_trial(task, mutant, built, key, device, settings)))
+                    trials.append(tell(_trial(task, mutant, built, key, device, limited)))
                     if cache is None and built.ptx is not None:
                         shutil.rmtree(built.ptx.parent, ignore_errors=True)
             finally:
@@ -189,6 +195,12 @@ def sample(found: Sequence[Mutant], limit: int | None, seed: int) -> tuple[Mutan
     return tuple(mutant for index, mutant in enumerate(found) if index in kept)
 
 
+def call_limit(originals: Iterable[Trial], timeout_seconds: float) -> float:
+    """Seconds that one call of a mutant may take, from what the kernel itself took here and now."""
+    longest = max((trial.longest_seconds for trial in originals), default=0.0)
+    return min(timeout_seconds, max(LEAST_SECONDS, SLOWER * longest))
+
+
 @contextmanager
 def _builds_in(cache: Path | None, toolchain: Toolchain, settings: Settings) -> Iterator[Path]:
     """`cache`, or a folder of its own for what nobody builds again, with the precompiled headers of the user's."""
@@ -211,12 +223,17 @@ def _trial(task: Task, mutant: Mutant, built: Build, key: str | None, device: De
 
 def _judged(task: Task, mutant: Mutant | None, built: Build, device: Device, settings: Settings) -> Trial:
     """As every candidate is judged: smoke, then TEST, HIDDEN and BENCH cases."""
-    seconds = min(settings.timeout_seconds, LONGEST_CALL_SECONDS)
-    limited = settings.model_copy(update={"timeout_seconds": seconds})
-    verdict = prove(task, built, device, limited, draw_cases(task), StageLog(lambda stage, text: None))
+    verdict = prove(task, built, device, settings, draw_cases(task), StageLog(lambda stage, text: None))
     fates = {Outcome.PASSED: Fate.SURVIVED, Outcome.UNSUPPORTED: Fate.UNSUPPORTED}
     fate = fates.get(verdict.outcome, Fate.KILLED)
-    return Trial(mutant=mutant, fate=fate, outcome=verdict.outcome, reason=verdict.reason, stage=verdict.failed_in)
+    return Trial(
+        mutant=mutant,
+        fate=fate,
+        outcome=verdict.outcome,
+        reason=verdict.reason,
+        stage=verdict.failed_in,
+        longest_seconds=max((case.seconds for case in verdict.cases), default=0.0),
+    )
 
 
 def _first_error(built: Build) -> str:

@@ -106,7 +106,7 @@ def show(trial: Trial) -> None:
     if trial.mutant is not None:
         fate = trial.fate.value + (f" in {trial.stage}" if trial.stage else "")
     else:
-        fate = "passed" if trial.outcome is Outcome.PASSED else "false alarm"
+        fate = "passed" if trial.outcome is Outcome.PASSED else f"false alarm: {trial.reason}:"
     console.print(f"{fate:>21}  {trial.mutant or 'the kernel itself'}", markup=False, highlight=False)
 
 

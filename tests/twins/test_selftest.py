@@ -13,7 +13,7 @@ import pytest
 from kernelevo.config import read_settings
 from kernelevo.errors import UsageError
 from kernelevo.records import Outcome
-from kernelevo.selftest import Fate, OperatorRate, SelfTest, Trial, rates, sample, self_test
+from kernelevo.selftest import Fate, OperatorRate, SelfTest, Trial, call_limit, rates, sample, self_test
 from kernelevo.tasks import load_task
 from kernelevo.verify.mutants import Mutant, mutants
 
@@ -66,6 +66,21 @@ def test_a_mutant_that_compiles_to_the_same_code_counts_nowhere(emulator, cache_
         "y[i] = 0.5f * value * (1.0f + erff(value * 0.70710678f));": Fate.KILLED,
     }
     assert (len(result.judged), result.kill_rate) == (1, 1.0)
+
+
+@pytest.mark.nvcc
+@pytest.mark.slow
+def test_mutants_of_a_kernel_that_is_rejected_itself_say_nothing_and_are_left_out(emulator, cache_folder):
+    wrong = load_task("gelu").seed_source.replace("0.5f", "0.6f")
+    result = self_test(load_task("gelu"), emulator, read_settings(), kernel=wrong, repeats=1, cache=cache_folder)
+    assert [trial.outcome for trial in result.false_alarms] == [Outcome.WRONG]
+    assert (result.mutants, result.kill_rate) == ((), None)
+
+
+@pytest.mark.parametrize(("longest", "limit"), [(0.0, 5.0), (1.0, 5.0), (3.0, 12.0), (30.0, 20.0)])
+def test_a_mutant_may_take_some_times_as_long_as_its_kernel_and_never_longer_than_a_candidate(longest, limit):
+    original = Trial(mutant=None, fate=Fate.SURVIVED, outcome=Outcome.PASSED, reason=None, longest_seconds=longest)
+    assert call_limit([original], 20.0) == limit
 
 
 def test_a_task_without_a_kernel_is_refused():
