@@ -239,7 +239,7 @@ def settings(device_type: str) -> dict[str, object]:
         "search path for modules": tuple(sys.path),
         "importers": tuple(map(id, sys.meta_path)),
         "trace function": (sys.gettrace(), sys.getprofile()),
-        "working folder": os.getcwd(),
+        "working folder": _working_folder(),
     }
     if device_type == "cuda":
         found["current device"] = torch._C._cuda_getDevice()
@@ -260,6 +260,13 @@ def _differences(before: Mapping[str, object], after: Mapping[str, object]) -> l
         else:
             texts.append(f"{name}: {was} became {value}")
     return texts
+
+
+def _working_folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError as error:  # it was removed, or lies where we may not look
+        return os.strerror(error.errno or 0)
 
 
 def _floating_point_mode() -> tuple[float, float, float]:

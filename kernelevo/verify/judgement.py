@@ -28,6 +28,7 @@ FATAL = {
     "late output": Outcome.CHEATING,
     "global state changed": Outcome.CHEATING,
     "reads the judge": Outcome.CHEATING,
+    "processes left running": Outcome.CHEATING,
     "outputs share memory": Outcome.WRONG,
     "overlapping output": Outcome.WRONG,
     "wrong device": Outcome.WRONG,

@@ -537,6 +537,13 @@ CHEATS = (
     ),
     Cheat(
         number=50,
+        title="a process left behind",
+        file="leaves_a_process",
+        outcome="cheating",
+        reason=r"^processes left running: 1 ",
+    ),
+    Cheat(
+        number=50,
         title="fork bomb",
         elsewhere="needs no kernel: the same worker is asked to load an extension that forks",
         tests=("tests/worker/test_bad_candidates.py::test_a_fork_bomb_ends_at_the_limit_of_processes",),
