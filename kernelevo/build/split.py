@@ -36,7 +36,9 @@ KNOWN_QUALIFIER_MACROS = {
     b"GPU_LAMBDA": frozenset({b"__host__", b"__device__", b"lambda"}),
 }
 # Headers that only nvcc can read and that only device code needs.
-_DEVICE_INCLUDE = re.compile(rb'[<"](cub/|ATen/cuda/cub|mma\.h|curand_kernel\.h|cuda_pipeline\.h|cuda/(pipeline|barrier|ptx))')
+_DEVICE_INCLUDE = re.compile(
+    rb'[<"](cub/|ATen/cuda/cub|mma\.h|curand_kernel\.h|cuda_pipeline\.h|cuda/(pipeline|barrier|ptx))'
+)
 EXPORTED = b' __attribute__((noinline, used, visibility("default"))) '
 UNNAMED_NAMESPACE = b"inline namespace _GLOBAL__N_1 "  # gcc and clang mangle `namespace {` as 12_GLOBAL__N_1
 

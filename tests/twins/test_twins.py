@@ -18,17 +18,17 @@ HERE = Path(__file__).parent
 # twin, task, outcome, what the reason says
 TWINS = [
     ("off_by_one_tail", "gelu", "wrong", "output 0 not written: it holds what its memory held before"),
-    ("missing_barrier", "rmsnorm", "wrong", "wrong value: output 0 ["),
+    ("missing_barrier", "rmsnorm", "wrong", "race: kernel rmsnorm_kernel, line 20: "),
     ("wrong_eps", "rmsnorm", "wrong", "wrong value: output 0 ["),
     ("half_accumulation", "linear_relu", "wrong", "wrong value: output 0 ["),
     ("ignores_weight", "layernorm", "wrong", "wrong value: output 0 ["),
     ("writes_nothing", "softmax", "wrong", "output 0 not written: it holds what its memory held before"),
     ("wrong_shape", "cross_entropy", "wrong", "wrong shape: output 0 is [1], expected []"),
     ("vectors_without_tail", "gelu", "wrong", "output 0 not written: it holds what its memory held before"),
-    ("adds_to_fresh_memory", "cross_entropy", "wrong", "output 0 not written: it holds what its memory held before"),
+    ("adds_to_fresh_memory", "cross_entropy", "wrong", "uninitialised read: kernel mean_kernel, line 57: "),
     ("keeps_its_answer", "gelu", "wrong", "wrong value: output 0 ["),
     ("knows_the_sizes", "rmsnorm", "wrong", "wrong value: output 0 ["),
-    ("unpublished_scale", "rmsnorm", "wrong", "wrong value: output 0 ["),
+    ("unpublished_scale", "rmsnorm", "wrong", "race: kernel rmsnorm_kernel, line 32: "),
     ("half_of_long_rows", "rmsnorm", "wrong", "output 0 not written at [0, 2048], 4194304 of 8388608 elements"),
     ("one_row_when_timed", "rmsnorm", "wrong", "output 0 not written at [1, 0], 8384512 of 8388608 elements"),
     ("refused_launch", "gelu", "wrong", "bad launch: kernel gelu_kernel: block (2048, 1, 1) is outside"),
@@ -37,6 +37,7 @@ TWINS = [
     ("writes_beside", "gelu", "wrong", "out of bounds: "),
     ("mutates_input", "gelu", "cheating", "input 0 changed at [0, 0]: was "),
     ("returns_input", "gelu", "cheating", "aliases input: output 0 shares memory with tensor input 0"),
+    ("host_loop", "rmsnorm", "cheating", "host computation: copied "),
     ("launches_nothing", "softmax", "cheating", "output 0 not written: it holds what its memory held before"),
     ("library_call", "softmax", "cheating", "library call: calls compute operators of PyTorch: at::softmax_int"),
 ]
@@ -58,12 +59,6 @@ def test_a_wrong_twin_is_rejected_for_its_own_reason(emulator, twin, task, outco
     assert evaluation.verdict.outcome.value == outcome, evaluation.verdict.reason
     assert evaluation.verdict.reason.startswith(reason)
     assert evaluation.timing is None
-
-
-def test_a_kernel_that_does_not_do_the_work_has_no_time(emulator):
-    evaluation = evaluate(load_task("rmsnorm"), HERE / "untimed" / "host_loop.cu", device=emulator)
-    assert evaluation.timing is None
-    assert "no time: its kernels write about 0 bytes, but the outputs have 33554432" in evaluation.timing_reason
 
 
 @pytest.mark.parametrize("twin, task", HONEST, ids=[row[0].replace("_", "-") for row in HONEST])

@@ -1,4 +1,4 @@
-// Twin of rmsnorm without a time: the host computes, the result is copied to the device, and the only kernel does nothing.
+// Twin of rmsnorm that cheats: the host computes, the result is copied to the device, and the only kernel does nothing.
 #include <ATen/cuda/CUDAContext.h>
 #include <c10/cuda/CUDAException.h>
 #include <torch/extension.h>
