@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kernelevo import open_archive
+from kernelevo.devices.cuda import CudaDevice
 
 
 def kernelevo(*arguments: str | Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -33,7 +34,7 @@ def kernelevo(*arguments: str | Path, folder: Path, **environment: str) -> subpr
     [
         (["evolve", "nosuch"], "there is no task 'nosuch'", "rmsnorm"),
         (["evolve", "gelu", "--device", "tpu"], "unknown device 'tpu'", "emulator"),
-        (["evolve", "gelu", "--device", "cuda"], "cuda is not part of this version", "--device emulator"),
+        (["evolve", "gelu", "--sandbox", "none"], "sandbox = 'none': Input should be 'required'", "settings are"),
         (["evolve", "gelu", "--model", "gpt"], "unknown model 'gpt'", "use mutate"),
         (["evolve", "gelu", "--model", "anthropic:x"], "anthropic is not part of this version", "use mutate"),
         (["evolve", "gelu", "--strategy", "annealing"], "unknown strategy 'annealing'", "islands"),
@@ -76,11 +77,19 @@ def test_an_archive_of_a_newer_schema_is_refused(tmp_path: Path) -> None:
     assert "9999_from_the_future" in done.stderr
 
 
-def test_tasks_list_names_the_eight_tasks(tmp_path: Path) -> None:
+@pytest.mark.skipif(CudaDevice.missing() is None, reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_named_with_all_that_is_missing(tmp_path: Path) -> None:
+    done = kernelevo("evolve", "gelu", "--device", "cuda", folder=tmp_path)
+    assert done.returncode == 2
+    assert "device cuda cannot be used here: " in done.stderr
+    assert "kernelevo doctor" in done.stderr
+
+
+def test_tasks_list_names_the_shipped_tasks(tmp_path: Path) -> None:
     done = kernelevo("tasks", "list", folder=tmp_path)
     assert done.returncode == 0
-    names = "cross_entropy depthwise_conv2d gelu layernorm linear_relu rmsnorm rmsnorm_backward softmax"
-    assert [line.split()[0] for line in done.stdout.splitlines()[1:9]] == names.split()
+    names = "cross_entropy depthwise_conv2d gelu layernorm linear_relu rmsnorm rmsnorm_backward silu_mul softmax"
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:10]] == names.split()
 
 
 def test_a_new_task_loads_at_once(tmp_path: Path) -> None:
