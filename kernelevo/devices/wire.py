@@ -214,7 +214,8 @@ def parse(kind: type[Message], text: bytes | bytearray | memoryview) -> Message:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "message"
-        raise FrameError(f"{kind.__name__}: {where}: {first['msg']}") from None
+        words = f"{kind.__name__}: {where}: {first['msg']}".split()  # names of fields come from outside too
+        raise FrameError(" ".join(words)) from None
 
 
 def frame(message: BaseModel, tensors: Iterable[torch.Tensor] = ()) -> list[memoryview]:
