@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kernelevo.build import build
+from kernelevo.build.canonical import canonical_source
 from kernelevo.build.evidence import evidence, forbidden, source_key
 from kernelevo.config import read_settings
 from kernelevo.devices import Session
@@ -83,6 +84,21 @@ def test_what_an_artifact_can_reach_is_read_from_its_symbols(emulator: EmulatorD
 def test_sources_with_equal_tokens_have_one_key() -> None:
     assert source_key(SEED) == source_key("// faster\n" + SEED.replace("\n", "\n\n").replace("{", "{ /* here */"))
     assert source_key(SEED) != source_key(SEED.replace("0.5f", "0.25f"))
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("#define HALF\nfloat half = 0.5f;\n", "#define HALF float half = 0.5f;\n"),
+        ('auto text = "a  b";\n', 'auto text = "a b";\n'),
+        ('#define TEXT "a  b"\n', '#define TEXT "a b"\n'),
+        ("#define CALL (x)\n", "#define CALL(x)\n"),
+    ],
+    ids=["end of a directive", "spaces in a text", "spaces in the text of a directive", "a macro's parameters"],
+)
+def test_spaces_that_mean_something_make_another_key(one: str, two: str) -> None:
+    assert source_key(SEED + one) != source_key(SEED + two)
+    assert canonical_source(SEED + one, "") != canonical_source(SEED + two, "")
 
 
 @pytest.mark.nvcc

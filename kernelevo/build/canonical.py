@@ -40,7 +40,7 @@ def canonical_source(source: str, ptx: str) -> str | None:
     there, such as a function of a library.
     """
     try:
-        host = _without_kernels(_host_tokens(split(source).host.data.decode()))
+        host = _without_kernels(code_tokens(split(source).host.data.decode()))
     except SplitError:
         return None
     if "__LINE__" in host:
@@ -50,7 +50,7 @@ def canonical_source(source: str, ptx: str) -> str | None:
     kept = {name for name in numbers if _means_more(name, host)}
     written = [numbers[token] if token in numbers and token not in kept else token for token in host]
     names = [f"{numbers[name]} is {name}" for name in sorted(kept)]
-    return "\n".join([canonical_ptx(ptx), *names, " ".join(written)])
+    return "\n".join([canonical_ptx(ptx), *names, *written])
 
 
 def kernel_key(source: str, ptx: str) -> str | None:
@@ -88,13 +88,20 @@ _COMMENT = re.compile(
 )
 
 
-def _host_tokens(text: str) -> list[str]:
-    """Tokens of C++; a directive is one token with single spaces."""
+def code_tokens(text: str) -> list[str]:
+    """Tokens of C++ without comments; a directive is one token, with single spaces where it holds no text.
+
+    Joined by line ends they are the same program again: by spaces a directive would take in what follows it.
+    """
     plain = _COMMENT.sub(lambda match: match.group() if match.group("comment") is None else " ", text)
     return [
-        " ".join(token.replace("\\\n", " ").split()) if token.lstrip().startswith("#") else token
+        _directive(token.replace("\\\n", " ")) if token.lstrip().startswith("#") else token
         for token in (match.group() for match in _CODE.finditer(plain))
     ]
+
+
+def _directive(line: str) -> str:
+    return line.strip() if '"' in line or "'" in line else " ".join(line.split())
 
 
 def _without_kernels(host: Sequence[str]) -> list[str]:

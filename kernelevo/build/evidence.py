@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 
+from kernelevo.build.canonical import code_tokens
 from kernelevo.build.python import is_python
 from kernelevo.build.split import code_text
 from kernelevo.build.symbols import imported_symbols
@@ -60,7 +61,7 @@ def forbidden(source: str) -> tuple[Diagnostic, ...]:
 
 def source_key(source: str) -> str:
     """A hash of the source without comments and without the spaces between its tokens."""
-    text = source if "__LINE__" in source or is_python(source) else " ".join(code_text(source).split())
+    text = source if "__LINE__" in source or is_python(source) else "\n".join(code_tokens(source))
     return digest(text, tag="s")
 
 
