@@ -231,7 +231,7 @@ class Finding:
     line: int | None = None  # of the candidate's source
     block: tuple[int, int, int] | None = None  # blockIdx of the thread that did it
     thread: tuple[int, int, int] | None = None  # threadIdx of it
-    address: int | None = None  # in its memory space
+    address: int | None = None  # bytes from the start of `allocation`; of a null pointer, the pointer
     allocation: str | None = None  # what is there, or nearest: "input 0 [64, 128] float32", "shared memory, 4096 bytes"
     access_bytes: int | None = None  # of the access, per thread
 

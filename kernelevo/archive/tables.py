@@ -486,7 +486,7 @@ class Findings(Base):
     line: Mapped[int | None] = field("of the candidate's source")
     block: Mapped[str | None] = field("blockIdx of the thread that did it, for example 2,0,0")
     thread: Mapped[str | None] = field("threadIdx of it")
-    address: Mapped[int | None] = field("in its memory space")
+    address: Mapped[int | None] = field("bytes from the start of the allocation; of a null pointer, the pointer")
     allocation: Mapped[str | None] = field("what is there, or nearest", FreeText)
     access_bytes: Mapped[int | None] = field("of the access, per thread")
     __table_args__ = (
