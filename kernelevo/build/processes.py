@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernelevo.devices import landlock
-from kernelevo.devices.system_calls import control
+from kernelevo.devices.system_calls import give_up_new_privileges
 
 MEMORY_BYTES = 12 << 30  # of address space, per process; one full nvcc build of torch headers takes 2 GB
 
@@ -43,7 +43,6 @@ SYSTEM = (
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 SEARCH_PATHS = ("PATH", "LD_LIBRARY_PATH", "LIBRARY_PATH", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH")
 ENVIRONMENT = (*SEARCH_PATHS, "CUDA_HOME", "CUDA_PATH", "TZ")
-_PR_SET_NO_NEW_PRIVS = 38
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +81,7 @@ def _start(
     if landlock.why_unavailable() is None:
         searched = [path for name in SEARCH_PATHS for path in environment.get(name, "").split(":") if path[:1] == "/"]
         readable = landlock.READ | {"execute"}
-        control(_PR_SET_NO_NEW_PRIVS, 1)
+        give_up_new_privileges()
         landlock.restrict(
             [
                 *((path, readable) for path in (*SYSTEM, *searched, *map(str, reads)) if path != "/"),

@@ -158,6 +158,8 @@ def checked_kernel(
 
 def chosen(task: Task, name: str | None, sizes: Sequence[str]) -> tuple[Case, ...]:
     """The cases to run, smallest first. Raises UsageError for a name or a size that the task does not have."""
+    from kernelevo.verify import smallest
+
     if name is not None and sizes:
         raise UsageError("--case and --size exclude each other", next_step="leave one of them out")
     tests = sorted(
@@ -173,10 +175,7 @@ def chosen(task: Task, name: str | None, sizes: Sequence[str]) -> tuple[Case, ..
         return tuple(found)
     if sizes:
         return (of_size(task, tests[0], sizes),)
-    first: dict[tuple[object, ...], Case] = {}
-    for test in tests:
-        first.setdefault((*test.sizes.items(), test.dtype), test)
-    return tuple(first.values())
+    return tuple(smallest(task))
 
 
 def of_size(task: Task, smallest: Case, given: Sequence[str]) -> Case:

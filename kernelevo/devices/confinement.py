@@ -28,12 +28,11 @@ from pathlib import Path
 from types import ModuleType
 
 from kernelevo.devices import landlock, mounts, seccomp
-from kernelevo.devices.system_calls import call, control, libc, number
+from kernelevo.devices.system_calls import call, control, give_up_new_privileges, libc, number
 
 _CLONE_NEW = {"pid": 0x20000000, "net": 0x40000000, "ipc": 0x08000000, "user": 0x10000000}
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_PR_SET_NO_NEW_PRIVS = 38
 _PR_CAPBSET_DROP = 24
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -116,7 +115,7 @@ def confine(means: Means, needs: Needs, room: Room) -> None:
         devices = ("/dev/null", *needs.devices)
         mounts.enter(read=read, write=(room.scratch, room.object_cache, *needs.write, *devices))
     _drop_capabilities()
-    control(_PR_SET_NO_NEW_PRIVS, 1)
+    give_up_new_privileges()
     if means.landlock:
         # Keeps what /proc/self is now: were it forgotten and made anew, the rule would not be about it any more.
         os.open("/proc/self", os.O_PATH)

@@ -9,8 +9,8 @@ The rule for values, with its reasons, is in rule.py. Times are for measure/; no
 """
 
 from kernelevo.verify.oracle import Oracle, oracle_of
-from kernelevo.verify.smoke import smoke
+from kernelevo.verify.smoke import smallest, smoke
 from kernelevo.verify.teeth import toothless
 from kernelevo.verify.verdict import verify
 
-__all__ = ["Oracle", "oracle_of", "smoke", "toothless", "verify"]
+__all__ = ["Oracle", "oracle_of", "smallest", "smoke", "toothless", "verify"]

@@ -46,7 +46,7 @@ def smoke(
     verdicts: list[CaseVerdict] = []
     printed = ""
     with device.open(build, entry=task.entry, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes) as session:
-        for case in smallest(task):
+        for case in smallest(task)[:CASES]:
             call = session.call(expectations.expected(case).inputs, checked=True)
             printed += call.output
             found = next((finding for finding in call.findings if finding.kind in CHECKED), None)
@@ -81,12 +81,12 @@ def smoke(
 
 
 def smallest(task: Task) -> Sequence[Case]:
-    """Up to CASES of the TEST cases, by the product of their sizes, of different sizes or dtypes."""
+    """One TEST case of each size and dtype, by the product of the sizes; of all cases where none is for tests."""
     chosen: dict[tuple[object, ...], Case] = {}
     tests = [case for case in task.cases if case.purpose is Purpose.TEST]
     for case in sorted(tests or task.cases, key=lambda case: math.prod(case.sizes.values())):
-        chosen.setdefault((*case.sizes.values(), case.dtype), case)
-    return list(chosen.values())[:CASES]
+        chosen.setdefault((*case.sizes.items(), case.dtype), case)
+    return list(chosen.values())
 
 
 def in_words(finding: Finding) -> str:
