@@ -57,6 +57,7 @@ class Operator(enum.Enum):
     CROSSOVER = "crossover"  # combine two correct, unlike parents
     EXPLORE = "explore"  # take the least-tried direction
     SIMPLIFY = "simplify"  # same speed with less
+    TUNE = "tune"  # try the values of the parent's declared tunables: no model is asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +147,8 @@ class Job:
     model: str  # key of the model, as given on the command line
     island: int | None  # for strategies with islands
     seed: int  # from which everything random in this iteration derives
+    inspirations: tuple[str, ...] = ()  # candidate ids that the prompt shows beside the parents
+    temperature: float | None = None  # None: the provider's default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +160,7 @@ class Prompt:
     parents: tuple[Candidate, ...]
     template: str  # name of the template that wrote the messages
     seed: int  # for models that can be seeded
+    temperature: float | None = None  # for models that take one; None: the provider's default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +177,43 @@ class Reply:
     cost_usd: float | None = None  # None: unknown, never 0 by default
     seconds: float  # wall-clock time of the call
     finish_reason: str  # "stop", "length", "refusal", ... in the provider's words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedCall:
+    """One request to a provider that gave no reply. What it cost belongs to the ledger all the same."""
+
+    model: str
+    kind: str  # "rate limited", "server error", "timeout", "connection", "malformed", "refused" or "cut off"
+    text: str  # in the provider's words
+    input_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: float | None = None  # 0.0 where the provider answered with an error status; None: unknown
+    seconds: float  # wall-clock time of the call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a provider asks for one model, in US dollars per million tokens."""
+
+    input_usd: float
+    cached_usd: float  # input tokens read from the provider's cache
+    output_usd: float  # reasoning tokens included
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a model said about a candidate before anything ran it. It never overrides what was measured."""
+
+    candidate: str  # candidate id
+    judge: str  # what was asked: "compiles", "memory" or "numerics"
+    vote: int  # from 0, of this judge on this candidate
+    reply: Reply  # from which the rest was read
+    accepts: bool | None  # None: the reply could not be read
+    confidence: float | None  # from 0 to 1, of being right
+    reason: str  # one line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,6 +362,14 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """Where a candidate stands on the grid of behaviours: read from its build and its profile, not from its text."""
+
+    limited_by: str  # "memory", "compute", "latency" or "launch"
+    technique: str  # the main one, for example "tensor cores": a name from kernelevo.build.technique.TECHNIQUES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """Everything learned about one candidate. `status` is derived, never stored beside the facts."""
 
@@ -335,6 +384,7 @@ class Evaluation:
     source_key: str | None = None  # equal for sources that differ in comments and spaces only
     kernel_key: str | None = None  # equal for candidates that compile to the same kernels and launch them alike
     shared_from: str | None = None  # id of the candidate whose build, verdict and timing these are
+    behaviour: Behaviour | None = None  # None unless it passed and has a time
 
     @property
     def status(self) -> str:
@@ -376,6 +426,33 @@ class Scored:
     status: str  # Evaluation.status
     score_ns: float | None  # Timing.score_ns; None when it did not pass or has no time
     children: int  # proposals that had it as a parent, in this run
+    behaviour: Behaviour | None = None
+    tunables: bool = False  # whether it declares any
+    source_bytes: int = 0  # of its source: of two that are equally fast the shorter is better
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One decision of a run and what came of it: what a bandit learns from."""
+
+    iteration: int
+    generation: int
+    operator: Operator
+    model: str
+    parents: tuple[str, ...]
+    told: bool  # False: still under way
+    candidate: str | None  # None: not told, or the replies held none
+    score_ns: float | None  # None: not told, did not pass, or has no time
+    cost_usd: float | None  # of the job's calls so far; None: unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Population:
+    """What a strategy may know when it decides: everything that earlier generations showed."""
+
+    scored: tuple[Scored, ...]  # in the order of their iterations
+    trials: tuple[Trial, ...]  # all decisions before this one, in the order of their iterations
+    models: tuple[str, ...]  # that may be asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -391,6 +468,8 @@ class Run:
     generations: int
     population: int
     seed: int
+    lookahead: int = 0  # generations that may be proposed while earlier ones are still under way
+    replay_of: str | None = None  # id of the run whose replies this one reads again
 
 
 def digest(*parts: str, tag: str, length: int = 16) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from kernelevo.errors import ModelError
+from kernelevo.models import Failed, unwatched
 from kernelevo.models.rewrites import RULES, SIMPLIFICATIONS
 from kernelevo.models.rewrites.rule import Rule, Site
 from kernelevo.models.rewrites.syntax import apply_edits, parse
@@ -28,11 +29,13 @@ WAITING = 0.1  # what is left of a rule's weight while a rule that it should fol
 class Mutate:
     """A Model (see kernelevo.models) that proposes rewrites of the prompt's parents."""
 
+    free = True
+
     def __init__(self, name: str = "mutate", *, clock: Callable[[], float] = time.perf_counter) -> None:
         self.name = name
         self._clock = clock
 
-    def propose(self, prompt: Prompt) -> Reply:
+    def propose(self, prompt: Prompt, *, limit_usd: float | None = None, failed: Failed = unwatched) -> Reply:
         """A new source made from the parents'. Raises ModelError without a parent to start from."""
         started = self._clock()
         if not prompt.parents:
