@@ -1,4 +1,4 @@
--- Schema 0003 of the archive. Generated: python -m kernelevo.archive.document db
+-- Schema 0004 of the archive. Generated: python -m kernelevo.archive.document db
 
 PRAGMA application_id = 1801811567;
 
@@ -66,6 +66,9 @@ CREATE TABLE runs (
     status TEXT NOT NULL,
     started_at TEXT NOT NULL,
     ended_at TEXT,
+    lookahead INTEGER DEFAULT '0' NOT NULL,
+    replay_of TEXT,
+    stop_reason TEXT,
     CONSTRAINT pk_runs PRIMARY KEY (id),
     CONSTRAINT fk_runs_task_id FOREIGN KEY(task_id) REFERENCES tasks (id)
 );
@@ -80,6 +83,8 @@ CREATE TABLE evaluations (
     source_key TEXT,
     kernel_key TEXT,
     shared_from TEXT,
+    limited_by TEXT,
+    technique TEXT,
     CONSTRAINT pk_evaluations PRIMARY KEY (id),
     CONSTRAINT fk_evaluations_candidate_id FOREIGN KEY(candidate_id) REFERENCES candidates (id),
     CONSTRAINT fk_evaluations_task_id FOREIGN KEY(task_id) REFERENCES tasks (id)
@@ -93,6 +98,17 @@ CREATE INDEX ix_evaluations_source_key ON evaluations (source_key);
 
 CREATE INDEX ix_evaluations_task_id ON evaluations (task_id);
 
+CREATE TABLE hints (
+    id INTEGER NOT NULL,
+    run_id TEXT NOT NULL,
+    text TEXT NOT NULL,
+    written_at TEXT NOT NULL,
+    CONSTRAINT pk_hints PRIMARY KEY (id),
+    CONSTRAINT fk_hints_run_id FOREIGN KEY(run_id) REFERENCES runs (id)
+);
+
+CREATE INDEX ix_hints_run_id ON hints (run_id);
+
 CREATE TABLE jobs (
     run_id TEXT NOT NULL,
     iteration INTEGER NOT NULL,
@@ -102,8 +118,29 @@ CREATE TABLE jobs (
     island INTEGER,
     seed INTEGER NOT NULL,
     asked_at TEXT NOT NULL,
+    temperature DOUBLE,
     CONSTRAINT pk_jobs PRIMARY KEY (run_id, iteration),
     CONSTRAINT fk_jobs_run_id FOREIGN KEY(run_id) REFERENCES runs (id)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE lessons (
+    id INTEGER NOT NULL,
+    run_id TEXT NOT NULL,
+    after_iteration INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    written_at TEXT NOT NULL,
+    CONSTRAINT pk_lessons PRIMARY KEY (id),
+    CONSTRAINT uq_lessons_run_id_after_iteration UNIQUE (run_id, after_iteration),
+    CONSTRAINT fk_lessons_run_id FOREIGN KEY(run_id) REFERENCES runs (id)
+);
+
+CREATE TABLE run_limits (
+    run_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value DOUBLE NOT NULL,
+    CONSTRAINT pk_run_limits PRIMARY KEY (run_id, name),
+    CONSTRAINT fk_run_limits_run_id FOREIGN KEY(run_id) REFERENCES runs (id)
 )
  WITHOUT ROWID;
 
@@ -113,6 +150,17 @@ CREATE TABLE run_models (
     model TEXT NOT NULL,
     CONSTRAINT pk_run_models PRIMARY KEY (run_id, position),
     CONSTRAINT fk_run_models_run_id FOREIGN KEY(run_id) REFERENCES runs (id)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE run_prices (
+    run_id TEXT NOT NULL,
+    model TEXT NOT NULL,
+    input_usd DOUBLE NOT NULL,
+    cached_usd DOUBLE NOT NULL,
+    output_usd DOUBLE NOT NULL,
+    CONSTRAINT pk_run_prices PRIMARY KEY (run_id, model),
+    CONSTRAINT fk_run_prices_run_id FOREIGN KEY(run_id) REFERENCES runs (id)
 )
  WITHOUT ROWID;
 
@@ -161,6 +209,19 @@ CREATE TABLE builds (
     CONSTRAINT fk_builds_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES evaluations (id)
 );
 
+CREATE TABLE calls (
+    id INTEGER NOT NULL,
+    run_id TEXT NOT NULL,
+    iteration INTEGER NOT NULL,
+    purpose TEXT NOT NULL,
+    model TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    CONSTRAINT pk_calls PRIMARY KEY (id),
+    CONSTRAINT fk_calls_run_id_iteration FOREIGN KEY(run_id, iteration) REFERENCES jobs (run_id, iteration)
+);
+
+CREATE INDEX ix_calls_run_id_iteration ON calls (run_id, iteration);
+
 CREATE TABLE evaluation_stages (
     evaluation_id INTEGER NOT NULL,
     position INTEGER NOT NULL,
@@ -170,6 +231,34 @@ CREATE TABLE evaluation_stages (
     text TEXT,
     CONSTRAINT pk_evaluation_stages PRIMARY KEY (evaluation_id, position),
     CONSTRAINT fk_evaluation_stages_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES evaluations (id)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE gate_decisions (
+    run_id TEXT NOT NULL,
+    iteration INTEGER NOT NULL,
+    candidate_id TEXT NOT NULL,
+    probability DOUBLE,
+    threshold DOUBLE NOT NULL,
+    method TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    decision TEXT NOT NULL,
+    decided_at TEXT NOT NULL,
+    CONSTRAINT pk_gate_decisions PRIMARY KEY (run_id, iteration),
+    CONSTRAINT fk_gate_decisions_run_id_iteration FOREIGN KEY(run_id, iteration) REFERENCES jobs (run_id, iteration),
+    CONSTRAINT fk_gate_decisions_candidate_id FOREIGN KEY(candidate_id) REFERENCES candidates (id)
+);
+
+CREATE INDEX ix_gate_decisions_candidate_id ON gate_decisions (candidate_id);
+
+CREATE TABLE job_inspirations (
+    run_id TEXT NOT NULL,
+    iteration INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    candidate_id TEXT NOT NULL,
+    CONSTRAINT pk_job_inspirations PRIMARY KEY (run_id, iteration, position),
+    CONSTRAINT fk_job_inspirations_run_id_iteration FOREIGN KEY(run_id, iteration) REFERENCES jobs (run_id, iteration),
+    CONSTRAINT fk_job_inspirations_candidate_id FOREIGN KEY(candidate_id) REFERENCES candidates (id)
 )
  WITHOUT ROWID;
 
@@ -185,6 +274,19 @@ CREATE TABLE job_parents (
  WITHOUT ROWID;
 
 CREATE INDEX ix_job_parents_parent_id ON job_parents (parent_id);
+
+CREATE TABLE leases (
+    id INTEGER NOT NULL,
+    run_id TEXT NOT NULL,
+    iteration INTEGER NOT NULL,
+    holder TEXT NOT NULL,
+    leased_at TEXT NOT NULL,
+    leased_until TEXT NOT NULL,
+    CONSTRAINT pk_leases PRIMARY KEY (id),
+    CONSTRAINT fk_leases_run_id_iteration FOREIGN KEY(run_id, iteration) REFERENCES jobs (run_id, iteration)
+);
+
+CREATE INDEX ix_leases_run_id_iteration ON leases (run_id, iteration);
 
 CREATE TABLE prompts (
     run_id TEXT NOT NULL,
@@ -212,6 +314,19 @@ CREATE TABLE timings (
 
 CREATE INDEX ix_timings_kind_target_score_ns ON timings (kind, target, score_ns);
 
+CREATE TABLE tuning (
+    run_id TEXT NOT NULL,
+    iteration INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    configuration TEXT NOT NULL,
+    cases INTEGER NOT NULL,
+    score_ns DOUBLE,
+    reason TEXT,
+    CONSTRAINT pk_tuning PRIMARY KEY (run_id, iteration, position),
+    CONSTRAINT fk_tuning_run_id_iteration FOREIGN KEY(run_id, iteration) REFERENCES jobs (run_id, iteration)
+)
+ WITHOUT ROWID;
+
 CREATE TABLE verdicts (
     evaluation_id INTEGER NOT NULL,
     outcome TEXT NOT NULL,
@@ -232,6 +347,21 @@ CREATE TABLE build_flags (
     CONSTRAINT fk_build_flags_evaluation_id FOREIGN KEY(evaluation_id) REFERENCES builds (evaluation_id)
 )
  WITHOUT ROWID;
+
+CREATE TABLE call_ends (
+    call_id INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    text TEXT NOT NULL,
+    input_tokens INTEGER,
+    cached_tokens INTEGER,
+    output_tokens INTEGER,
+    reasoning_tokens INTEGER,
+    cost_usd DOUBLE,
+    seconds DOUBLE,
+    ended_at TEXT NOT NULL,
+    CONSTRAINT pk_call_ends PRIMARY KEY (call_id),
+    CONSTRAINT fk_call_ends_call_id FOREIGN KEY(call_id) REFERENCES calls (id)
+);
 
 CREATE TABLE candidate_parents (
     candidate_id TEXT NOT NULL,
@@ -290,6 +420,33 @@ CREATE TABLE diagnostics (
 )
  WITHOUT ROWID;
 
+CREATE TABLE gate_features (
+    run_id TEXT NOT NULL,
+    iteration INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    value DOUBLE NOT NULL,
+    CONSTRAINT pk_gate_features PRIMARY KEY (run_id, iteration, name),
+    CONSTRAINT fk_gate_features_run_id_iteration FOREIGN KEY(run_id, iteration) REFERENCES gate_decisions (run_id, iteration)
+)
+ WITHOUT ROWID;
+
+CREATE TABLE judgements (
+    call_id INTEGER NOT NULL,
+    candidate_id TEXT NOT NULL,
+    judge TEXT NOT NULL,
+    vote INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    finish_reason TEXT NOT NULL,
+    accepts BOOLEAN,
+    confidence DOUBLE,
+    reason TEXT NOT NULL,
+    CONSTRAINT pk_judgements PRIMARY KEY (call_id),
+    CONSTRAINT fk_judgements_call_id FOREIGN KEY(call_id) REFERENCES calls (id),
+    CONSTRAINT fk_judgements_candidate_id FOREIGN KEY(candidate_id) REFERENCES candidates (id)
+);
+
+CREATE INDEX ix_judgements_candidate_id ON judgements (candidate_id);
+
 CREATE TABLE kernel_resources (
     evaluation_id INTEGER NOT NULL,
     position INTEGER NOT NULL,
@@ -343,9 +500,12 @@ CREATE TABLE replies (
     seconds DOUBLE NOT NULL,
     finish_reason TEXT NOT NULL,
     received_at TEXT NOT NULL,
+    call_id INTEGER,
     CONSTRAINT pk_replies PRIMARY KEY (run_id, iteration, attempt),
     CONSTRAINT fk_replies_run_id_iteration_attempt FOREIGN KEY(run_id, iteration, attempt) REFERENCES prompts (run_id, iteration, attempt)
 );
+
+CREATE INDEX ix_replies_call_id ON replies (call_id);
 
 CREATE TABLE rewrites (
     attempt_id INTEGER NOT NULL,
@@ -497,10 +657,41 @@ JOIN runs r ON r.id = y.run_id
 JOIN tasks t ON t.id = r.task_id
 GROUP BY t.name, r.device;
 
+CREATE VIEW ledger AS
+SELECT c.run_id AS run, c.iteration, c.purpose, c.model,
+       COALESCE(x.outcome, CASE WHEN r.call_id IS NULL THEN 'under way' ELSE 'reply' END) AS outcome, x.text,
+       COALESCE(x.input_tokens, r.input_tokens) AS input_tokens,
+       COALESCE(x.cached_tokens, r.cached_tokens) AS cached_tokens,
+       COALESCE(x.output_tokens, r.output_tokens) AS output_tokens,
+       COALESCE(x.reasoning_tokens, r.reasoning_tokens) AS reasoning_tokens,
+       COALESCE(x.cost_usd, r.cost_usd) AS cost_usd, COALESCE(x.seconds, r.seconds) AS seconds,
+       c.started_at, COALESCE(x.ended_at, r.received_at) AS ended_at
+FROM calls c
+LEFT JOIN call_ends x ON x.call_id = c.id
+LEFT JOIN replies r ON r.call_id = c.id
+UNION ALL
+SELECT r.run_id, r.iteration, 'propose', r.model, 'reply', NULL, r.input_tokens, r.cached_tokens, r.output_tokens,
+       r.reasoning_tokens, r.cost_usd, r.seconds, NULL, r.received_at
+FROM replies r
+WHERE r.call_id IS NULL;
+
 CREATE VIEW costs AS
-SELECT run_id AS run, model, COUNT(*) AS calls, SUM(cost_usd) AS cost_usd,
-       COUNT(*) - COUNT(cost_usd) AS calls_of_unknown_cost, SUM(input_tokens) AS input_tokens,
-       SUM(cached_tokens) AS cached_tokens, SUM(output_tokens) AS output_tokens,
+SELECT run, model, purpose, COUNT(*) AS calls,
+       SUM(CASE WHEN outcome IN ('reply', 'judged') THEN 0 ELSE 1 END) AS failed_calls,
+       SUM(cost_usd) AS cost_usd, COUNT(*) - COUNT(cost_usd) AS calls_of_unknown_cost,
+       SUM(input_tokens) AS input_tokens, SUM(cached_tokens) AS cached_tokens, SUM(output_tokens) AS output_tokens,
        SUM(reasoning_tokens) AS reasoning_tokens, SUM(seconds) AS total_seconds
-FROM replies
-GROUP BY run_id, model;
+FROM ledger
+GROUP BY run, model, purpose;
+
+CREATE VIEW judged AS
+SELECT y.candidate_id AS candidate, y.judge, y.vote, c.model, y.accepts, y.confidence, y.reason,
+       t.name AS task, e.device,
+       CASE WHEN e.id IS NULL THEN NULL ELSE COALESCE(v.outcome, 'build failed') END AS outcome
+FROM judgements y
+JOIN calls c ON c.id = y.call_id
+JOIN runs r ON r.id = c.run_id
+JOIN tasks t ON t.id = r.task_id
+LEFT JOIN evaluations e ON e.id = (SELECT MAX(n.id) FROM evaluations n
+                                   WHERE n.candidate_id = y.candidate_id AND n.task_id = r.task_id)
+LEFT JOIN verdicts v ON v.evaluation_id = e.id;

@@ -58,6 +58,7 @@ class Operator(enum.Enum):
     EXPLORE = "explore"  # take the least-tried direction
     SIMPLIFY = "simplify"  # same speed with less
     TUNE = "tune"  # try the values of the parent's declared tunables: no model is asked
+    JUDGE = "judge"  # of prompts only: say whether a candidate is correct before it costs an evaluation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +215,38 @@ class Judgement:
     accepts: bool | None  # None: the reply could not be read
     confidence: float | None  # from 0 to 1, of being right
     reason: str  # one line
+
+
+class Decision(enum.Enum):
+    """What the gate of the judges says about a candidate. It orders and defers; it never overrides a measurement."""
+
+    EVALUATE = "evaluate"
+    DEFER = "defer"  # refused
+    AUDIT = "audit"  # refused, and evaluated all the same, to find false refusals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """One decision of the gate, and what it rested on."""
+
+    candidate: str  # candidate id
+    features: Mapping[str, float]  # what was known beside the judgements, before evaluation
+    probability: float | None  # of passing, as it was believed; None: nothing to go by
+    threshold: float  # below which a candidate is refused
+    method: str  # how the probability was made, with its version
+    reason: str  # one line
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One candidate that was judged, what was decided, and what was found of it afterwards."""
+
+    candidate: str  # candidate id
+    judgements: tuple[Judgement, ...]  # all votes, in the order of their asking
+    gate: Gate | None  # None: the gate was not asked
+    status: str | None  # Evaluation.status of its newest evaluation for this task and device; None: not evaluated
+    evaluation_seconds: float | None  # sum of that evaluation's stages; None: not evaluated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

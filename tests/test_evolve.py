@@ -69,7 +69,7 @@ def test_every_kind_of_reply_becomes_a_row_and_the_run_goes_on(tmp_path: Path, d
         statuses = [s.status for s in archive.scored(result.run.id)]
         assert statuses == ["passed", "build failed", "wrong", "passed"]
         assert archive.told(result.run.id) == {0, 1, 2, 3, 4}
-        assert archive.cost(result.run.id).cost_usd == 2.0
+        assert archive.ledger.cost(result.run.id).cost_usd == 2.0
         assert result.best is not None
         evaluation = archive.known(result.best.id, load_task("gelu"), "emulator")
         assert evaluation is not None and evaluation.timing is not None

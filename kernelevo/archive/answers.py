@@ -39,10 +39,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What the replies of a run cost. Tokens and dollars are of the replies for which they are known."""
+    """What a run's requests to models cost. Tokens and dollars are of the requests for which they are known."""
 
-    calls: int
+    calls: int  # failed ones and those under way included
     calls_of_unknown_cost: int
+    failed_calls: int
     cost_usd: float
     input_tokens: int
     cached_tokens: int
@@ -102,3 +103,34 @@ class Ancestry:
                 seen.add(here.candidate)
                 yield here
                 waiting.extend(here.parents)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Who works on a job, and until when."""
+
+    run: str
+    iteration: int
+    holder: str
+    leased_until: str  # ISO 8601, UTC
+    expired: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """A summary of what a run tried and what won."""
+
+    run: str
+    task: str
+    after_iteration: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuned:
+    """One configuration that a tune job tried. Its time is unverified: it ranks configurations and nothing else."""
+
+    configuration: str  # for example "BLOCK=128 UNROLL=4"
+    cases: int  # bench cases that were timed
+    score_ns: float | None  # None: it did not build or run
+    reason: str | None  # why there is no time

@@ -159,7 +159,7 @@ def fill(archive: Archive, count: int) -> None:
             rows.candidate_rows(candidate),
             rows.job_rows(job, now=now),
             rows.prompt_rows(job, 0, prompt),
-            rows.reply_rows(job, 0, reply, now=now),
+            rows.reply_rows(job, 0, reply, call=None, now=now),
             rows.evaluation_rows(number, evaluation, task_id=task_id, now=now),
             {t.Attempts: [attempt]},
             rows.origin_rows(number, candidate),

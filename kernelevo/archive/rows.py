@@ -17,6 +17,7 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from kernelevo.archive import tables as t
 from kernelevo.records import (
+    Behaviour,
     Build,
     BuildMethod,
     Candidate,
@@ -95,6 +96,9 @@ def run_rows(run: Run, *, task_id: int, status: str, now: str) -> Rows:
         "status": status,
         "started_at": now,
         "ended_at": None,
+        "lookahead": run.lookahead,
+        "replay_of": run.replay_of,
+        "stop_reason": None,
     }
     models = [{"run_id": run.id, "position": i, "model": model} for i, model in enumerate(run.models)]
     return {t.Runs: [row], t.RunModels: models}
@@ -123,6 +127,8 @@ def read_runs(connection: Connection, *conditions: Any) -> list[tuple[Run, Any]]
                 generations=row.generations,
                 population=row.population,
                 seed=row.seed,
+                lookahead=row.lookahead,
+                replay_of=row.replay_of,
             ),
             row,
         )
@@ -140,24 +146,32 @@ def job_rows(job: Job, *, now: str) -> Rows:
         "island": job.island,
         "seed": job.seed,
         "asked_at": now,
+        "temperature": job.temperature,
     }
-    parents = [
-        {"run_id": job.run, "iteration": job.iteration, "position": i, "parent_id": parent}
-        for i, parent in enumerate(job.parents)
-    ]
-    return {t.Jobs: [row], t.JobParents: parents}
+    at = {"run_id": job.run, "iteration": job.iteration}
+    return {
+        t.Jobs: [row],
+        t.JobParents: [{**at, "position": i, "parent_id": parent} for i, parent in enumerate(job.parents)],
+        t.JobInspirations: [{**at, "position": i, "candidate_id": shown} for i, shown in enumerate(job.inspirations)],
+    }
 
 
 def read_jobs(connection: Connection, *conditions: Any) -> list[Job]:
     """Jobs that meet the conditions, in the order of their iterations."""
     rows = connection.execute(select(t.Jobs.__table__).where(*conditions).order_by(t.Jobs.iteration)).all()
-    parents = grouped(
-        ((run, iteration), parent)
-        for run, iteration, parent in connection.execute(
-            select(t.JobParents.run_id, t.JobParents.iteration, t.JobParents.parent_id)
-            .join(t.Jobs, (t.Jobs.run_id == t.JobParents.run_id) & (t.Jobs.iteration == t.JobParents.iteration))
-            .where(*conditions)
-            .order_by(t.JobParents.position)
+    parents, inspirations = (
+        grouped(
+            ((run, iteration), candidate)
+            for run, iteration, candidate in connection.execute(
+                select(table.run_id, table.iteration, column)
+                .join(t.Jobs, (t.Jobs.run_id == table.run_id) & (t.Jobs.iteration == table.iteration))
+                .where(*conditions)
+                .order_by(table.position)
+            )
+        )
+        for table, column in (
+            (t.JobParents, t.JobParents.parent_id),
+            (t.JobInspirations, t.JobInspirations.candidate_id),
         )
     )
     return [
@@ -170,6 +184,8 @@ def read_jobs(connection: Connection, *conditions: Any) -> list[Job]:
             model=row.model,
             island=row.island,
             seed=row.seed,
+            inspirations=tuple(shown for (shown,) in inspirations[row.run_id, row.iteration]),
+            temperature=row.temperature,
         )
         for row in rows
     ]
@@ -192,7 +208,7 @@ def message_id(message: Message) -> str:
     return digest("message", message.role, escaped, tag="m")
 
 
-def reply_rows(job: Job, attempt: int, reply: Reply, *, now: str) -> Rows:
+def reply_rows(job: Job, attempt: int, reply: Reply, *, call: int | None, now: str) -> Rows:
     at = {"run_id": job.run, "iteration": job.iteration, "attempt": attempt}
     row = {
         "model": reply.model,
@@ -205,6 +221,7 @@ def reply_rows(job: Job, attempt: int, reply: Reply, *, now: str) -> Rows:
         "seconds": reply.seconds,
         "finish_reason": reply.finish_reason,
         "received_at": now,
+        "call_id": call,
     }
     rewrites = [{**at, "position": i, **rewrite_row(r)} for i, r in enumerate(reply.rewrites)]
     return {t.Replies: [{**at, **row}], t.ReplyRewrites: rewrites}
@@ -251,6 +268,8 @@ REPLY_REWRITES = (
 def read_prompts(connection: Connection, run: str, iteration: int) -> dict[int, Prompt]:
     """Prompts of a job, by attempt; parents as they appeared in that run."""
     here = (t.Prompts.run_id == run, t.Prompts.iteration == iteration)
+    job = (t.Jobs.run_id == run, t.Jobs.iteration == iteration)
+    temperature = connection.execute(select(t.Jobs.temperature).where(*job)).scalar()
     rows = connection.execute(select(t.Prompts.__table__).where(*here).order_by(t.Prompts.attempt)).all()
     messages = grouped(
         connection.execute(
@@ -276,6 +295,7 @@ def read_prompts(connection: Connection, run: str, iteration: int) -> dict[int, 
             parents=tuple(candidate for candidate in shown if candidate is not None),
             template=row.template,
             seed=row.seed,
+            temperature=temperature,
         )
     return prompts
 
@@ -375,6 +395,8 @@ def evaluation_rows(evaluation_id: int, evaluation: Evaluation, *, task_id: int,
         "source_key": evaluation.source_key,
         "kernel_key": evaluation.kernel_key,
         "shared_from": evaluation.shared_from,
+        "limited_by": evaluation.behaviour and evaluation.behaviour.limited_by,
+        "technique": evaluation.behaviour and evaluation.behaviour.technique,
     }
     stages = [
         {
@@ -591,6 +613,7 @@ def read_evaluation(connection: Connection, evaluation_id: int) -> Evaluation:
         source_key=row.source_key,
         kernel_key=row.kernel_key,
         shared_from=row.shared_from,
+        behaviour=Behaviour(limited_by=row.limited_by, technique=row.technique) if row.technique else None,
     )
 
 

@@ -15,7 +15,7 @@ from kernelevo.archive.tables import Base
 from kernelevo.archive.views import VIEWS
 from kernelevo.errors import ArchiveError, SchemaError
 
-REVISION = "0003"  # head of db/migrations
+REVISION = "0004"  # head of db/migrations
 APPLICATION_ID = 0x6B65766F  # "kevo", in the header of the SQLite file
 
 

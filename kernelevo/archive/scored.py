@@ -16,10 +16,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, column, exists, func, select, table
 
 from kernelevo.archive import tables as t
-from kernelevo.records import Scored
+from kernelevo.records import Behaviour, Operator, Scored, Trial
+
+Ledger = table("ledger", column("run"), column("iteration"), column("cost_usd"))
 
 # What was recorded in a run after an attempt.
 NEWS = (
@@ -29,23 +31,53 @@ NEWS = (
         t.Attempts.candidate_id,
         t.Attempts.evaluation_id,
         t.Jobs.generation,
+        t.Jobs.operator,
+        t.Jobs.model,
         t.Jobs.island,
+        t.Evaluations.limited_by,
+        t.Evaluations.technique,
         func.coalesce(t.Verdicts.outcome, "build failed").label("status"),
         t.Timings.kind,
         t.Timings.target,
         t.Timings.score_ns,
+        select(func.length(t.Sources.text))
+        .join(t.Candidates, t.Candidates.source_id == t.Sources.id)
+        .where(t.Candidates.id == t.Attempts.candidate_id)
+        .scalar_subquery()
+        .label("length"),
+        exists().where(t.Tunables.candidate_id == t.Attempts.candidate_id).label("tunables"),
+        select(func.sum(Ledger.c.cost_usd))
+        .where(Ledger.c.run == t.Attempts.run_id, Ledger.c.iteration == t.Attempts.iteration)
+        .scalar_subquery()
+        .label("cost_usd"),
     )
     .join(t.Jobs, (t.Jobs.run_id == t.Attempts.run_id) & (t.Jobs.iteration == t.Attempts.iteration))
+    .outerjoin(t.Evaluations, t.Evaluations.id == t.Attempts.evaluation_id)
     .outerjoin(t.Verdicts, t.Verdicts.evaluation_id == t.Attempts.evaluation_id)
     .outerjoin(t.Timings, t.Timings.evaluation_id == t.Attempts.evaluation_id)
     .where(t.Attempts.run_id == bindparam("run"), t.Attempts.id > bindparam("last"))
     .order_by(t.Attempts.id)
 )
 NEW_CHILDREN = (
-    select(t.JobParents.parent_id, t.Jobs.generation)
+    select(t.JobParents.parent_id, t.Jobs.generation, t.Jobs.iteration)
     .join(t.Attempts, (t.Attempts.run_id == t.JobParents.run_id) & (t.Attempts.iteration == t.JobParents.iteration))
     .join(t.Jobs, (t.Jobs.run_id == t.Attempts.run_id) & (t.Jobs.iteration == t.Attempts.iteration))
     .where(t.Attempts.run_id == bindparam("run"), t.Attempts.id > bindparam("last"))
+    .order_by(t.Attempts.id, t.JobParents.position)
+)
+
+
+# Jobs of a run that nothing is told of yet, from an iteration on, one row per parent.
+PENDING = (
+    select(t.Jobs.iteration, t.Jobs.generation, t.Jobs.operator, t.Jobs.model, t.JobParents.parent_id)
+    .outerjoin(t.JobParents, (t.JobParents.run_id == t.Jobs.run_id) & (t.JobParents.iteration == t.Jobs.iteration))
+    .where(
+        t.Jobs.run_id == bindparam("run"),
+        t.Jobs.iteration >= bindparam("first"),
+        t.Jobs.iteration < bindparam("before"),
+        ~exists().where(t.Attempts.run_id == t.Jobs.run_id, t.Attempts.iteration == t.Jobs.iteration),
+    )
+    .order_by(t.Jobs.iteration, t.JobParents.position)
 )
 
 
@@ -61,6 +93,8 @@ class ScoredView:
         self.iteration_of: dict[str, int] = {}
         self.children: Counter[str] = Counter()
         self.children_in: dict[int, Counter[str]] = {}  # by generation
+        self.told: dict[int, Trial] = {}  # by iteration
+        self.untold = 0  # the first iteration that is not told
 
     def refresh(self, connection: Connection) -> None:
         """Adds what was recorded since the last call."""
@@ -69,14 +103,29 @@ class ScoredView:
         if not news:
             return
         edges = connection.execute(NEW_CHILDREN, since).all()  # nothing below can fail half-way
+        parents: dict[int, list[str]] = {}
+        for parent, _, iteration in edges:
+            parents.setdefault(iteration, []).append(parent)
         self.add_children(edges)
         for row in news:
             self.last = row.id
+            score_ns = row.score_ns if self.basis in (None, (row.kind, row.target)) else None
+            self.told[row.iteration] = Trial(
+                iteration=row.iteration,
+                generation=row.generation,
+                operator=Operator(row.operator),
+                model=row.model,
+                parents=tuple(parents.get(row.iteration, ())),
+                told=True,
+                candidate=row.candidate_id,
+                score_ns=score_ns,
+                cost_usd=row.cost_usd,
+            )
             if row.evaluation_id is not None:
                 self.add(row)
 
     def add_children(self, edges: Iterable[Any]) -> None:
-        for parent, generation in edges:
+        for parent, generation, _ in edges:
             self.children[parent] += 1
             self.children_in.setdefault(generation, Counter())[parent] += 1
             if parent in self.iteration_of:
@@ -101,6 +150,9 @@ class ScoredView:
             status=row.status,
             score_ns=row.score_ns if (row.kind, row.target) == self.basis else None,
             children=self.children[row.candidate_id],
+            behaviour=Behaviour(limited_by=row.limited_by, technique=row.technique) if row.technique else None,
+            tunables=bool(row.tunables),
+            source_bytes=row.length,
         )
         self.entries.insert(bisect_left(self.iterations, row.iteration), entry)
         insort(self.iterations, row.iteration)
@@ -113,3 +165,29 @@ class ScoredView:
             if g >= generation:
                 later.update(children)
         return [replace(s, children=s.children - later[s.candidate]) if s.candidate in later else s for s in entries]
+
+    def trials(self, connection: Connection, *, before_iteration: int, before_generation: int) -> list[Trial]:
+        """The decisions before an iteration; what came of them only where their generation is early enough."""
+        while self.untold in self.told:
+            self.untold += 1
+        found = {i: trial for i, trial in self.told.items() if i < before_iteration}
+        since = {"run": self.run, "first": self.untold, "before": before_iteration}
+        for row in connection.execute(PENDING, since):
+            earlier = found[row.iteration].parents if row.iteration in found else ()
+            found[row.iteration] = Trial(
+                iteration=row.iteration,
+                generation=row.generation,
+                operator=Operator(row.operator),
+                model=row.model,
+                parents=(*earlier, row.parent_id) if row.parent_id else (),
+                told=False,
+                candidate=None,
+                score_ns=None,
+                cost_usd=None,
+            )
+        return [
+            trial
+            if trial.generation < before_generation
+            else replace(trial, told=False, candidate=None, score_ns=None, cost_usd=None)
+            for _, trial in sorted(found.items())
+        ]

@@ -12,11 +12,10 @@ import fcntl
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
-from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, Select, bindparam, case, func, select, text, update
 from sqlalchemy.exc import IntegrityError
@@ -24,10 +23,14 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from kernelevo.archive import rows
 from kernelevo.archive import tables as t
-from kernelevo.archive.answers import Ancestry, Cost, Pending, Placing, Progress, RunEntry, StageTotal
+from kernelevo.archive.answers import Ancestry, Pending, Placing, Progress, RunEntry, StageTotal
 from kernelevo.archive.connection import connect, describe, reading, writing
+from kernelevo.archive.leases import Leases
+from kernelevo.archive.ledger import Ledger
+from kernelevo.archive.notes import Notes
 from kernelevo.archive.schema import check, prepare
 from kernelevo.archive.scored import ScoredView
+from kernelevo.archive.times import utc_now, written
 from kernelevo.errors import ArchiveError, UsageError
 from kernelevo.records import (
     STAGES,
@@ -42,13 +45,10 @@ from kernelevo.records import (
     Scored,
     Task,
     TimingKind,
+    Trial,
 )
 
 STATUSES = ("running", "finished", "stopped", "failed")
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def open_archive(
@@ -87,6 +87,8 @@ def open_archive(
 class Archive:
     """An open archive. Use open_archive to get one and `close`, or `with`, to end it.
 
+    `ledger` knows what was paid for, `notes` holds advice, `leases` who works on what.
+
     Every method may raise ArchiveError; after one, the archive holds what it held before.
     """
 
@@ -97,6 +99,9 @@ class Archive:
         self.lock = RLock()  # of the two caches below
         self.views: dict[str, ScoredView] = {}
         self.task_ids: dict[str, int] = {}  # of runs
+        self.ledger = Ledger(engine, self.now)
+        self.notes = Notes(engine, self.now)
+        self.leases = Leases(engine, clock)
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
@@ -108,13 +113,17 @@ class Archive:
             task_id = self.task_id(connection, task)
             rows.insert(connection, rows.run_rows(run, task_id=task_id, status="running", now=self.now()))
 
-    def finish_run(self, run: str, *, status: str = "finished") -> None:
-        """Records that a run ended: "finished", "stopped" (by a person) or "failed" (by an error)."""
-        self.set_status(run, status, ended_at=None if status == "running" else self.now())
+    def finish_run(self, run: str, *, status: str = "finished", reason: str | None = None) -> None:
+        """Records that a run ended: "finished", "stopped" (by a person) or "failed" (by an error).
+
+        reason: why it ended before its last generation.
+        """
+        self.set_status(run, status, ended_at=None if status == "running" else self.now(), reason=reason)
 
     def reopen_run(self, run: str) -> None:
-        """Records that a run goes on."""
-        self.set_status(run, "running", ended_at=None)
+        """Records that a run goes on. Only for whoever holds it: requests that its death cut off are ended."""
+        self.set_status(run, "running", ended_at=None, reason=None)
+        self.ledger.close_cut_off(run)
 
     @contextmanager
     def holding(self, run: str) -> Iterator[None]:
@@ -185,25 +194,6 @@ class Archive:
         with reading(self.engine) as connection:
             return told_iterations(connection, run)
 
-    def cost(self, run: str) -> Cost:
-        """What the replies of a run cost, unused ones included."""
-        r = t.Replies
-        sums = (r.cost_usd, r.seconds, r.input_tokens, r.cached_tokens, r.output_tokens, r.reasoning_tokens)
-        query = select(func.count(), func.count(r.cost_usd), *(func.sum(column) for column in sums))
-        with reading(self.engine) as connection:
-            row: tuple[Any, ...] = tuple(connection.execute(query.where(r.run_id == run)).one())
-        calls, priced, *totals = (value or 0 for value in row)
-        return Cost(
-            calls=calls,
-            calls_of_unknown_cost=calls - priced,
-            cost_usd=float(totals[0]),
-            seconds=float(totals[1]),
-            input_tokens=int(totals[2]),
-            cached_tokens=int(totals[3]),
-            output_tokens=int(totals[4]),
-            reasoning_tokens=int(totals[5]),
-        )
-
     def stage_totals(self, run: str) -> list[StageTotal]:
         """What each stage took over the evaluations of a run, in the order of the stages that any of them reached.
 
@@ -238,16 +228,18 @@ class Archive:
             self.insert(connection, rows.job_rows(job, now=self.now()))
             return job
 
-    def record_reply(self, job: Job, attempt: int, prompt: Prompt, reply: Reply) -> None:
+    def record_reply(self, job: Job, attempt: int, prompt: Prompt, reply: Reply, *, call: int | None = None) -> None:
         """Stores a prompt and what came back, before anything is made of it.
 
         attempt: from 0, counts the job's replies. The job is stored with it if it is not yet.
+        call: the request that gave it (see Ledger.begin); None for a free model.
         """
         with writing(self.engine) as connection:
             self.ensure_job(connection, job)
             now = self.now()
             self.insert(
-                connection, {**rows.prompt_rows(job, attempt, prompt), **rows.reply_rows(job, attempt, reply, now=now)}
+                connection,
+                {**rows.prompt_rows(job, attempt, prompt), **rows.reply_rows(job, attempt, reply, call=call, now=now)},
             )
 
     def reply(self, job: Job, attempt: int) -> Reply | None:
@@ -307,6 +299,16 @@ class Archive:
             view = self.views.setdefault(run, ScoredView(run))
             view.refresh(connection)
             return list(view.entries) if before_generation is None else view.before(before_generation)
+
+    def trials(self, run: str, *, before_iteration: int, before_generation: int) -> list[Trial]:
+        """The decisions of a run before an iteration, in order.
+
+        before_generation: of later generations only what was decided is given, not what came of it.
+        """
+        with self.lock, reading(self.engine) as connection:
+            view = self.views.setdefault(run, ScoredView(run))
+            view.refresh(connection)
+            return view.trials(connection, before_iteration=before_iteration, before_generation=before_generation)
 
     def candidate(self, candidate: str, *, run: str | None = None) -> Candidate:
         """The candidate of that id or unique beginning of an id. Raises UsageError for none or several.
@@ -424,14 +426,14 @@ class Archive:
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def now(self) -> str:
-        return self.clock().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return written(self.clock())
 
-    def set_status(self, run: str, status: str, *, ended_at: str | None) -> None:
+    def set_status(self, run: str, status: str, *, ended_at: str | None, reason: str | None) -> None:
         if status not in STATUSES:
             raise UsageError(f"unknown status {status!r}", next_step=f"use one of {', '.join(STATUSES)}")
         with writing(self.engine) as connection:
             changed = connection.execute(
-                update(t.Runs).where(t.Runs.id == run).values(status=status, ended_at=ended_at)
+                update(t.Runs).where(t.Runs.id == run).values(status=status, ended_at=ended_at, stop_reason=reason)
             )
             if changed.rowcount != 1:
                 raise unknown(run, noun="run")

@@ -106,6 +106,11 @@ class Runs(Base):
     status: Mapped[str] = field("running (or killed), finished, stopped or failed")
     started_at: Mapped[str] = field("UTC")
     ended_at: Mapped[str | None] = field("UTC; NULL while running, and after a kill")
+    lookahead: Mapped[int] = field(
+        "generations that may be proposed while earlier ones are under way", server_default="0"
+    )
+    replay_of: Mapped[str | None] = field("run whose replies this one reads again")
+    stop_reason: Mapped[str | None] = field("why it ended before its last generation, in words", FreeText)
 
 
 class RunModels(Base):
@@ -116,6 +121,39 @@ class RunModels(Base):
     position: Mapped[int] = key("from 0")
     model: Mapped[str] = field("as given on the command line")
     __table_args__ = (CLUSTERED,)
+
+
+class RunLimits(Base):
+    """What ends a run early."""
+
+    __tablename__ = "run_limits"
+    run_id: Mapped[str] = key("run", ForeignKey("runs.id"))
+    name: Mapped[str] = key("field of kernelevo.budget.Budget, for example usd")
+    value: Mapped[float] = field("in the unit that its field states")
+    __table_args__ = (CLUSTERED,)
+
+
+class RunPrices(Base):
+    """The price table of a run's models as it was when the run began. No row: the price is not known."""
+
+    __tablename__ = "run_prices"
+    run_id: Mapped[str] = key("run", ForeignKey("runs.id"))
+    model: Mapped[str] = key("as given on the command line")
+    input_usd: Mapped[float] = field("US dollars per million input tokens")
+    cached_usd: Mapped[float] = field("US dollars per million input tokens read from the provider's cache")
+    output_usd: Mapped[float] = field("US dollars per million output tokens, reasoning included")
+    __table_args__ = (CLUSTERED,)
+
+
+class Hints(Base):
+    """Advice of a person for the prompts of a run that come after it."""
+
+    __tablename__ = "hints"
+    id: Mapped[int] = number("grows in the order of writing")
+    run_id: Mapped[str] = field("run", ForeignKey("runs.id"))
+    text: Mapped[str] = field("in that person's words", FreeText)
+    written_at: Mapped[str] = field("UTC")
+    __table_args__ = (Index(None, "run_id"),)
 
 
 class Jobs(Base):
@@ -130,6 +168,7 @@ class Jobs(Base):
     island: Mapped[int | None] = field("for strategies with islands")
     seed: Mapped[int] = field("from which everything random in this iteration derives")
     asked_at: Mapped[str] = field("UTC")
+    temperature: Mapped[float | None] = field("of sampling; NULL: the provider's default")
     __table_args__ = (CLUSTERED,)
 
 
@@ -145,6 +184,33 @@ class JobParents(Base):
         ForeignKeyConstraint(["run_id", "iteration"], ["jobs.run_id", "jobs.iteration"]),
         Index(None, "parent_id"),
         CLUSTERED,
+    )
+
+
+class JobInspirations(Base):
+    """Candidates that a job's prompt shows beside its parents."""
+
+    __tablename__ = "job_inspirations"
+    run_id: Mapped[str] = key("run")
+    iteration: Mapped[int] = key("of the job")
+    position: Mapped[int] = key("from 0")
+    candidate_id: Mapped[str] = field("candidate", ForeignKey("candidates.id"))
+    __table_args__ = (ForeignKeyConstraint(["run_id", "iteration"], ["jobs.run_id", "jobs.iteration"]), CLUSTERED)
+
+
+class Leases(Base):
+    """A job handed to an agent outside, until when it is the agent's alone. Of several of a job, the newest counts."""
+
+    __tablename__ = "leases"
+    id: Mapped[int] = number("grows in the order of handing out")
+    run_id: Mapped[str] = field("run")
+    iteration: Mapped[int] = field("of the job")
+    holder: Mapped[str] = field("name that the agent gave itself", FreeText)
+    leased_at: Mapped[str] = field("UTC")
+    leased_until: Mapped[str] = field("UTC: not told by then, the job may be handed to another")
+    __table_args__ = (
+        ForeignKeyConstraint(["run_id", "iteration"], ["jobs.run_id", "jobs.iteration"]),
+        Index(None, "run_id", "iteration"),
     )
 
 
@@ -221,11 +287,46 @@ class Replies(Base):
     seconds: Mapped[float] = field("wall-clock time of the call")
     finish_reason: Mapped[str] = field("in the provider's words", FreeText)
     received_at: Mapped[str] = field("UTC")
+    call_id: Mapped[int | None] = field("request that gave it; NULL: a free model's", index=True)
     __table_args__ = (
         ForeignKeyConstraint(
             ["run_id", "iteration", "attempt"], ["prompts.run_id", "prompts.iteration", "prompts.attempt"]
         ),
     )
+
+
+class Calls(Base):
+    """A request to a paid model, written before it is sent. One without an end is under way."""
+
+    __tablename__ = "calls"
+    id: Mapped[int] = number("grows in the order of asking")
+    run_id: Mapped[str] = field("run")
+    iteration: Mapped[int] = field("of the job")
+    purpose: Mapped[str] = field("propose or judge")
+    model: Mapped[str] = field("which model was asked")
+    started_at: Mapped[str] = field("UTC")
+    __table_args__ = (
+        ForeignKeyConstraint(["run_id", "iteration"], ["jobs.run_id", "jobs.iteration"]),
+        Index(None, "run_id", "iteration"),
+    )
+
+
+class CallEnds(Base):
+    """How a request ended that gave no proposal, and what it cost; of those that did, `replies` says it."""
+
+    __tablename__ = "call_ends"
+    call_id: Mapped[int] = key("request", ForeignKey("calls.id"))
+    outcome: Mapped[str] = field(
+        "judged, rate limited, server error, timeout, connection, malformed, refused, or cut off: while under way"
+    )
+    text: Mapped[str] = field("of a failure, in the provider's words", FreeText)
+    input_tokens: Mapped[int | None] = field("NULL: unknown")
+    cached_tokens: Mapped[int | None] = field("NULL: unknown")
+    output_tokens: Mapped[int | None] = field("NULL: unknown")
+    reasoning_tokens: Mapped[int | None] = field("NULL: unknown")
+    cost_usd: Mapped[float | None] = field("US dollars; NULL: unknown, never 0 by default")
+    seconds: Mapped[float | None] = field("wall-clock time of the request; NULL: cut off")
+    ended_at: Mapped[str] = field("UTC; of a request that was cut off, when that was noticed")
 
 
 class ReplyRewrites(Base):
@@ -367,6 +468,8 @@ class Evaluations(Base):
         "equal for candidates that compile to the same kernels and launch them alike"
     )
     shared_from: Mapped[str | None] = field("candidate whose build, verdict and time these are; NULL: its own")
+    limited_by: Mapped[str | None] = field("memory, compute, latency or launch; NULL: no time")
+    technique: Mapped[str | None] = field("main technique, read from the PTX; NULL: no time")
     __table_args__ = (
         Index(None, "candidate_id", "task_id", "device", "id"),
         Index(None, "task_id"),
@@ -557,3 +660,81 @@ class TimingSamples(Base):
         ),
         CLUSTERED,
     )
+
+
+# --- what was thought before and after ------------------------------------------------------------------------------
+
+
+class Judgements(Base):
+    """What a model said about a candidate before anything ran it. It never overrides what was measured."""
+
+    __tablename__ = "judgements"
+    call_id: Mapped[int] = key("request that gave it", ForeignKey("calls.id"))
+    candidate_id: Mapped[str] = field("candidate", ForeignKey("candidates.id"))
+    judge: Mapped[str] = field("what was asked: compiles, memory or numerics")
+    vote: Mapped[int] = field("from 0, of this judge on this candidate")
+    text: Mapped[str] = field("the model's own words", FreeText)
+    finish_reason: Mapped[str] = field("in the provider's words", FreeText)
+    accepts: Mapped[bool | None] = field("NULL: the reply could not be read")
+    confidence: Mapped[float | None] = field("from 0 to 1, of being right")
+    reason: Mapped[str] = field("one line", FreeText)
+    __table_args__ = (Index(None, "candidate_id"),)
+
+
+class GateDecisions(Base):
+    """What was made of the judgements on one job's candidate."""
+
+    __tablename__ = "gate_decisions"
+    run_id: Mapped[str] = key("run")
+    iteration: Mapped[int] = key("of the job")
+    candidate_id: Mapped[str] = field("candidate", ForeignKey("candidates.id"))
+    probability: Mapped[float | None] = field("of passing, from 0 to 1, as it was believed; NULL: nothing to go by")
+    threshold: Mapped[float] = field("below which a candidate is refused")
+    method: Mapped[str] = field("how the probability was made, with its version")
+    reason: Mapped[str] = field("one line", FreeText)
+    decision: Mapped[str] = field("evaluate, defer, or audit: refused, and evaluated to find false refusals")
+    decided_at: Mapped[str] = field("UTC")
+    __table_args__ = (
+        ForeignKeyConstraint(["run_id", "iteration"], ["jobs.run_id", "jobs.iteration"]),
+        Index(None, "candidate_id"),
+    )
+
+
+class GateFeatures(Base):
+    """What was known of a candidate beside the judgements when the gate decided."""
+
+    __tablename__ = "gate_features"
+    run_id: Mapped[str] = key("run")
+    iteration: Mapped[int] = key("of the job")
+    name: Mapped[str] = key("of the feature")
+    value: Mapped[float] = field("a number without unit")
+    __table_args__ = (
+        ForeignKeyConstraint(["run_id", "iteration"], ["gate_decisions.run_id", "gate_decisions.iteration"]),
+        CLUSTERED,
+    )
+
+
+class Tuning(Base):
+    """Values of tunables that a tune job timed. Unverified: they rank configurations and nothing else."""
+
+    __tablename__ = "tuning"
+    run_id: Mapped[str] = key("run")
+    iteration: Mapped[int] = key("of the job")
+    position: Mapped[int] = key("from 0, in the order of trying")
+    configuration: Mapped[str] = field("for example BLOCK=128 UNROLL=4", FreeText)
+    cases: Mapped[int] = field("bench cases that were timed")
+    score_ns: Mapped[float | None] = field("geometric mean over them; NULL: it did not build or run")
+    reason: Mapped[str | None] = field("why there is no time", FreeText)
+    __table_args__ = (ForeignKeyConstraint(["run_id", "iteration"], ["jobs.run_id", "jobs.iteration"]), CLUSTERED)
+
+
+class Lessons(Base):
+    """A summary of what a run tried and what won, for the prompts that come after it."""
+
+    __tablename__ = "lessons"
+    id: Mapped[int] = number("grows in the order of writing")
+    run_id: Mapped[str] = field("run", ForeignKey("runs.id"))
+    after_iteration: Mapped[int] = field("last iteration that it is about")
+    text: Mapped[str] = field("the summary", FreeText)
+    written_at: Mapped[str] = field("UTC")
+    __table_args__ = (UniqueConstraint("run_id", "after_iteration"),)

@@ -101,13 +101,46 @@ JOIN tasks t ON t.id = r.task_id
 GROUP BY t.name, r.device
 """
 
+LEDGER = """
+SELECT c.run_id AS run, c.iteration, c.purpose, c.model,
+       COALESCE(x.outcome, CASE WHEN r.call_id IS NULL THEN 'under way' ELSE 'reply' END) AS outcome, x.text,
+       COALESCE(x.input_tokens, r.input_tokens) AS input_tokens,
+       COALESCE(x.cached_tokens, r.cached_tokens) AS cached_tokens,
+       COALESCE(x.output_tokens, r.output_tokens) AS output_tokens,
+       COALESCE(x.reasoning_tokens, r.reasoning_tokens) AS reasoning_tokens,
+       COALESCE(x.cost_usd, r.cost_usd) AS cost_usd, COALESCE(x.seconds, r.seconds) AS seconds,
+       c.started_at, COALESCE(x.ended_at, r.received_at) AS ended_at
+FROM calls c
+LEFT JOIN call_ends x ON x.call_id = c.id
+LEFT JOIN replies r ON r.call_id = c.id
+UNION ALL
+SELECT r.run_id, r.iteration, 'propose', r.model, 'reply', NULL, r.input_tokens, r.cached_tokens, r.output_tokens,
+       r.reasoning_tokens, r.cost_usd, r.seconds, NULL, r.received_at
+FROM replies r
+WHERE r.call_id IS NULL
+"""
+
 COSTS = """
-SELECT run_id AS run, model, COUNT(*) AS calls, SUM(cost_usd) AS cost_usd,
-       COUNT(*) - COUNT(cost_usd) AS calls_of_unknown_cost, SUM(input_tokens) AS input_tokens,
-       SUM(cached_tokens) AS cached_tokens, SUM(output_tokens) AS output_tokens,
+SELECT run, model, purpose, COUNT(*) AS calls,
+       SUM(CASE WHEN outcome IN ('reply', 'judged') THEN 0 ELSE 1 END) AS failed_calls,
+       SUM(cost_usd) AS cost_usd, COUNT(*) - COUNT(cost_usd) AS calls_of_unknown_cost,
+       SUM(input_tokens) AS input_tokens, SUM(cached_tokens) AS cached_tokens, SUM(output_tokens) AS output_tokens,
        SUM(reasoning_tokens) AS reasoning_tokens, SUM(seconds) AS total_seconds
-FROM replies
-GROUP BY run_id, model
+FROM ledger
+GROUP BY run, model, purpose
+"""
+
+JUDGED = """
+SELECT y.candidate_id AS candidate, y.judge, y.vote, c.model, y.accepts, y.confidence, y.reason,
+       t.name AS task, e.device,
+       CASE WHEN e.id IS NULL THEN NULL ELSE COALESCE(v.outcome, 'build failed') END AS outcome
+FROM judgements y
+JOIN calls c ON c.id = y.call_id
+JOIN runs r ON r.id = c.run_id
+JOIN tasks t ON t.id = r.task_id
+LEFT JOIN evaluations e ON e.id = (SELECT MAX(n.id) FROM evaluations n
+                                   WHERE n.candidate_id = y.candidate_id AND n.task_id = r.task_id)
+LEFT JOIN verdicts v ON v.evaluation_id = e.id
 """
 
 VIEWS: dict[str, tuple[str, str]] = {
@@ -125,5 +158,14 @@ VIEWS: dict[str, tuple[str, str]] = {
     "history": ("One row per attempt: what was asked, the stage it reached, and what came of it.", HISTORY),
     "failures_by_stage": ("How many attempts ended in which stage, and how.", FAILURES_BY_STAGE),
     "stage_times": ("How often each stage was reached and failed, and its wall-clock seconds.", STAGE_TIMES),
-    "costs": ("Calls, tokens and dollars per run and model; dollars are of the calls whose cost is known.", COSTS),
+    "ledger": (
+        "One row per request to a model, failed ones included: outcome, tokens, dollars. Replies of free models, and "
+        "of archives before schema 0004, have no request of their own and stand as they are.",
+        LEDGER,
+    ),
+    "costs": (
+        "Calls, tokens and dollars per run, model and purpose; dollars are of the calls whose cost is known.",
+        COSTS,
+    ),
+    "judged": ("What models said about candidates before they were run, beside what was found.", JUDGED),
 }

@@ -214,7 +214,7 @@ def test_a_newer_schema_is_refused_by_name_and_left_alone(path: Path) -> None:
     connection.close()
     before = path.read_bytes()
     for read_only in (False, True):
-        with pytest.raises(SchemaError, match=r"schema 9042, and this kernelevo knows only up to 0003") as caught:
+        with pytest.raises(SchemaError, match=r"schema 9042, and this kernelevo knows only up to 0004") as caught:
             open_archive(path, read_only=read_only)
         assert "update kernelevo" in str(caught.value)
     assert path.read_bytes() == before

@@ -60,7 +60,7 @@ def test_an_archive_in_postgresql_gives_back_what_was_put_in(server: str) -> Non
         assert [a.candidate for a in archive.lineage(child.id).walk()] == [child.id, seed.id]
         best = archive.best(TASK.name, device="emulator", kind=TimingKind.PREDICTED, target="H100 SXM")
         assert best is not None and best.candidate == child.id
-        assert archive.cost(RUN.id).input_tokens == 5
+        assert archive.ledger.cost(RUN.id).input_tokens == 5
         with archive.engine.connect() as connection:
             for view, rows in (
                 ("leaderboard", 2),

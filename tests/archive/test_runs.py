@@ -145,10 +145,10 @@ def test_the_cost_counts_replies_that_led_nowhere_and_does_not_take_unknown_for_
     job = examples.job(0)
     running.record_reply(job, 0, examples.prompt(), examples.reply(cost_usd=0.25, input_tokens=100))
     running.record_reply(job, 1, examples.prompt(), examples.reply(cost_usd=None, output_tokens=7))
-    cost = running.cost(RUN.id)
+    cost = running.ledger.cost(RUN.id)
     assert (cost.calls, cost.calls_of_unknown_cost, cost.cost_usd) == (2, 1, 0.25)
     assert (cost.input_tokens, cost.output_tokens, cost.seconds) == (100, 7, 1.0)
-    assert running.cost("r-none").calls == 0
+    assert running.ledger.cost("r-none").calls == 0
 
 
 # --- selection
@@ -169,8 +169,20 @@ def test_scored_lists_evaluated_candidates_by_iteration_with_their_children(runn
             status="passed",
             score_ns=pytest.approx(2000),
             children=3,
+            tunables=True,
+            source_bytes=len(examples.candidate(0).source),
         ),
-        Scored(candidate=child.id, iteration=1, generation=1, island=1, status="wrong", score_ns=None, children=0),
+        Scored(
+            candidate=child.id,
+            iteration=1,
+            generation=1,
+            island=1,
+            status="wrong",
+            score_ns=None,
+            children=0,
+            tunables=True,
+            source_bytes=len(child.source),
+        ),
         Scored(
             candidate=fast,
             iteration=2,
@@ -179,6 +191,8 @@ def test_scored_lists_evaluated_candidates_by_iteration_with_their_children(runn
             status="passed",
             score_ns=pytest.approx(1000),
             children=1,
+            tunables=True,
+            source_bytes=len(examples.candidate(2).source),
         ),
     ]
     assert running.scored(RUN.id) == expected
