@@ -11,6 +11,7 @@ measurement.
 
     source.py     the candidate as data: without comments, in a block that it cannot close
     answer.py     a reply -> accepts, confidence, reason
+    facts.py      what a source shows without being asked about, as numbers
     combine.py    votes and facts -> one probability of passing
     gate.py       probability -> evaluate, defer or audit; whether judging pays at all
     report.py     how good the judges were, and what they saved

@@ -131,9 +131,9 @@ def opinion(judgements: Sequence[Judgement], judge: str) -> int:
     they are decide where the others do not.
     """
     votes = [v for v in judgements if v.judge == judge and v.accepts is not None]
-    balance = math.fsum(log_odds(v) for v in votes) or sum(
-        1 if v.accepts else -1 for v in votes if v.confidence is None
-    )
+    balance = math.fsum(log_odds(v) for v in votes)
+    if abs(balance) < 1e-9:  # they cancel out, but for rounding
+        balance = sum(1 if v.accepts else -1 for v in votes if v.confidence is None)
     return (balance > 0) - (balance < 0)
 
 

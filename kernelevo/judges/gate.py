@@ -5,6 +5,7 @@ The gate orders and defers. It is not asked about what has been measured, and wh
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 
@@ -25,12 +26,12 @@ def gate(
 ) -> Gate:
     """The decision about a candidate, with everything it rests on.
 
-    features: plain facts known before evaluation, name -> number; what is not known is left out.
+    features: plain facts known before evaluation, name -> number; what is not known, or no finite number, is left out.
     """
     estimate = estimate_passing(judgements, features, weights)
     return Gate(
         candidate=candidate,
-        features=dict(features),
+        features={name: float(value) for name, value in features.items() if math.isfinite(value)},
         probability=estimate.probability,
         threshold=threshold,
         method=estimate.method,

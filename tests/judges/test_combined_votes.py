@@ -227,6 +227,7 @@ def test_several_votes_of_a_judge_are_one_opinion() -> None:
     assert opinion(votes[1:], "memory") == -1
     assert opinion([vote("memory", True, 0.7), vote("memory", False, 0.7)], "memory") == 0
     assert opinion([vote("memory", True, 0.7), vote("memory", False, 0.7), vote("memory", False, None)], "memory") == -1
+    assert opinion([vote("memory", True, 0.3), vote("memory", False, 1 - 0.7)], "memory") == 0
     assert opinion(votes, "numerics") == 0
     model = learn([])
     assert passes(votes[:1], model) == passes(votes[:2], model)

@@ -44,7 +44,8 @@ def test_a_decision_does_not_depend_on_what_was_decided_before() -> None:
 
 def test_a_gate_says_what_it_rests_on() -> None:
     votes = [vote(judge, False) for judge in JUDGES]
-    found = gate("c-7", votes, {"spills": 2.0}, learn([]), threshold=0.3, rng=random.Random(3))
+    facts = {"spills": 2.0, "unknown": math.nan}
+    found = gate("c-7", votes, facts, learn([]), threshold=0.3, rng=random.Random(3))
     assert (found.candidate, found.features, found.threshold) == ("c-7", {"spills": 2.0}, 0.3)
     assert found.probability == pytest.approx(1 / 65)
     assert found.decision in (Decision.DEFER, Decision.AUDIT)
