@@ -12,6 +12,8 @@ This is the only module that reads the environment. Settings are read once and p
 | memory_gib | KERNELEVO_MEMORY_GIB | memory limit of a worker |
 | sandbox | KERNELEVO_SANDBOX | required: run nothing where a protection is missing; best-effort: with what there is |
 | parallel | KERNELEVO_PARALLEL | candidates evaluated at the same time |
+| proposals | KERNELEVO_PROPOSALS | requests to models under way at the same time |
+| prices | | table: US dollars per million tokens, for example "openai:MODEL" = { input = 1, output = 4 } |
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from kernelevo.errors import ConfigError
+from kernelevo.records import Price
 
 FILE_NAME = "kernelevo.toml"
 ROOT = Path(__file__).resolve().parent.parent  # of the checkout, in an editable install
@@ -34,6 +37,16 @@ def default_archive() -> str:
     """db/kernelevo.sqlite of the checkout; in an ordinary install, the working directory's."""
     home = ROOT / "db"
     return str((home if (ROOT / "pyproject.toml").exists() else Path.cwd()) / "kernelevo.sqlite")
+
+
+class OwnPrice(BaseModel):
+    """One line of [prices], in US dollars per million tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: float = Field(ge=0)
+    cached: float | None = Field(default=None, ge=0)  # None: as input
+    output: float = Field(ge=0)
 
 
 class Settings(BaseModel):
@@ -49,12 +62,24 @@ class Settings(BaseModel):
     memory_gib: float = Field(default=8.0, gt=0)
     sandbox: Literal["required", "best-effort"] = "best-effort"
     parallel: int = Field(default_factory=lambda: os.cpu_count() or 1, gt=0)
+    proposals: int = Field(default=4, gt=0)
+    own_prices: Mapping[str, OwnPrice] = Field(default_factory=dict, alias="prices")
 
     @field_validator("archive", "cache", "tasks")
     @classmethod
     def expand_home(cls, value: str | Path | None) -> str | Path | None:
         """~ is the home folder."""
         return value if value is None else type(value)(os.path.expanduser(value))
+
+    @property
+    def prices(self) -> dict[str, Price]:
+        """The user's own prices, by the model's name without options."""
+        return {
+            name: Price(
+                input_usd=own.input, cached_usd=own.input if own.cached is None else own.cached, output_usd=own.output
+            )
+            for name, own in self.own_prices.items()
+        }
 
     @property
     def memory_bytes(self) -> int:
@@ -82,7 +107,7 @@ def read_settings(
                 f"{path}: cannot be read: {error.strerror}", next_step="make it a readable file"
             ) from error
         origin = dict.fromkeys(values, str(path))
-    for key in Settings.model_fields:
+    for key in Settings.model_fields.keys() - {"own_prices"}:
         variable = f"KERNELEVO_{key.upper()}"
         if variable in environment:
             values[key] = environment[variable]
@@ -98,11 +123,21 @@ def read_settings(
         key = str(problem["loc"][0])
         raise ConfigError(
             f"{origin.get(key, path)}: {key} = {values.get(key)!r}: {problem['msg']}",
-            next_step=f"settings are {', '.join(Settings.model_fields)}; see kernelevo/config.py",
+            next_step=f"settings are {', '.join(names())}; see kernelevo/config.py",
         ) from error
 
 
-def secrets_present(environment: Mapping[str, str] | None = None) -> dict[str, bool]:
-    """Which providers' keys are set. The keys themselves are never returned."""
+def names() -> list[str]:
+    """Of all settings, as kernelevo.toml has them."""
+    return [field.alias or name for name, field in Settings.model_fields.items()]
+
+
+def provider_key(variable: str, environment: Mapping[str, str] | None = None) -> str | None:
+    """The key in an environment variable, for the model that sends it and for nobody else; None when it has none."""
     environment = os.environ if environment is None else environment
-    return {name: bool(environment.get(name)) for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY")}
+    return environment.get(variable, "").strip() or None
+
+
+def secrets_present(environment: Mapping[str, str] | None = None) -> dict[str, bool]:
+    """Which providers' keys are set, for those who need not know them."""
+    return {name: provider_key(name, environment) is not None for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY")}
