@@ -22,11 +22,12 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kernelevo.records import Operator, Outcome, Population, Trial
+from kernelevo.records import Operator, Outcome, Population, Scored, Trial
 from kernelevo.selection.standing import Standing
 
-WINDOW = 256  # trials that are looked at: 0.95 ** 256 is 2e-6
+WINDOW = 128  # trials that are looked at: 0.95 ** 128 is 0.0014
 FREE_OF_MODELS = (Operator.SEED, Operator.TUNE)  # nobody's merit
+PASSED, UNSUPPORTED = Outcome.PASSED.value, Outcome.UNSUPPORTED.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,25 +58,22 @@ def read_pulls(population: Population, standing: Standing) -> list[Pull]:
             generation, best_ns = trial.generation, fastest_ns
         if trial.score_ns is not None:
             fastest_ns = min(trial.score_ns, fastest_ns or math.inf)
-        if trial.operator not in FREE_OF_MODELS and not says_nothing(trial, standing):
-            pulls.append(read_pull(trial, standing, best_ns))
+        if trial.operator not in FREE_OF_MODELS:
+            found = standing.entries.get(trial.candidate or "") if trial.told else None
+            if found is None or not says_nothing(found):
+                pulls.append(read_pull(trial, found, standing, best_ns))
     return pulls
 
 
-def says_nothing(trial: Trial, standing: Standing) -> bool:
+def says_nothing(found: Scored) -> bool:
     """Whether what came of it is our limit, not the candidate's merit or fault."""
-    found = standing.entries.get(trial.candidate or "")
-    if not trial.told or found is None:
-        return False
-    return found.status == Outcome.UNSUPPORTED.value or (
-        found.status == Outcome.PASSED.value and trial.score_ns is None
-    )
+    return found.status == UNSUPPORTED or (found.status == PASSED and found.score_ns is None)
 
 
-def read_pull(trial: Trial, standing: Standing, best_ns: float | None) -> Pull:
-    found = standing.entries.get(trial.candidate or "")
-    repeated = found is not None and found.iteration < trial.iteration  # the run had it before
+def read_pull(trial: Trial, found: Scored | None, standing: Standing, best_ns: float | None) -> Pull:
+    """found: its candidate, where it made one."""
     credited, gain = 0.0, 0.0
+    repeated = found is not None and found.iteration < trial.iteration  # the run had it before
     if trial.score_ns is not None and not repeated:
         parents = [standing.entries[p].score_ns for p in trial.parents if p in standing.entries]
         parent_ns = min((ns for ns in parents if ns is not None), default=None)

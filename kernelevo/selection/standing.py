@@ -74,7 +74,7 @@ class Standing:
 
     def update(self, scored: tuple[Scored, ...]) -> Standing:
         """This standing, of that population."""
-        if scored is self.scored:
+        if scored == self.scored:  # a comparison of pointers where they are the same objects
             return self
         removed, added = differences(self.scored, scored)
         if len(added) + len(removed) > len(scored) // 8:
@@ -145,7 +145,7 @@ def differences(old: tuple[Scored, ...], new: tuple[Scored, ...]) -> tuple[list[
     added: list[Scored] = []
     for start in range(0, max(len(old), len(new)), CHUNK):
         before, after = old[start : start + CHUNK], new[start : start + CHUNK]
-        if before != after:  # fast where they are the same objects
+        if before != after:
             for a, b in zip_longest(before, after):
                 if a is not b and a != b:
                     removed += [a] if a is not None else []

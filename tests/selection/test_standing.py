@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernelevo.records import Population, Scored
@@ -12,6 +12,7 @@ from kernelevo.selection.standing import CHUNK, ELITES, Cell, Standing, differen
 from .populations import COMPUTE, MEMORY, populations, scored
 
 
+@settings(max_examples=60, deadline=None)
 @given(history=st.lists(populations(), min_size=1, max_size=4))
 def test_a_standing_brought_up_to_date_is_one_made_anew(history: list[Population]) -> None:
     standing = Standing()
@@ -23,6 +24,7 @@ def test_a_standing_brought_up_to_date_is_one_made_anew(history: list[Population
     assert standing.best() == best_of(population.scored)
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     changes=st.lists(st.tuples(st.integers(0, 99), st.none() | st.floats(1.0, 9.0), st.integers(0, 3)), max_size=8),
     more=st.integers(0, 3),
@@ -41,6 +43,7 @@ def test_a_few_changes_in_a_large_population_give_the_standing_made_anew(
     assert (standing.entries, standing.cells) == (fresh.entries, fresh.cells)
 
 
+@settings(max_examples=60, deadline=None)
 @given(population=populations(), generation=st.integers(0, 12))
 def test_the_best_before_a_generation_is_that_of_earlier_ones(population: Population, generation: int) -> None:
     best = best_of(s for s in population.scored if s.generation < generation)

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernelevo.errors import UsageError
@@ -25,6 +25,7 @@ def choose(strategy: str | Strategy, population: Population, *, iteration: int =
 
 
 @EVERY
+@settings(max_examples=60, deadline=None)
 @given(population=populations(), iteration=st.integers(1, 200), seed=st.integers(0, 2**32))
 def test_any_population_gives_a_choice_of_its_own_candidates_and_models(
     name: str, population: Population, iteration: int, seed: int
@@ -48,6 +49,7 @@ def test_any_population_gives_a_choice_of_its_own_candidates_and_models(
 
 
 @EVERY
+@settings(max_examples=60, deadline=None)
 @given(before=st.lists(populations(), max_size=3), population=populations(), seed=st.integers(0, 2**32))
 def test_a_choice_depends_on_nothing_but_its_arguments(
     name: str, before: list[Population], population: Population, seed: int
