@@ -10,9 +10,12 @@ import random
 from collections.abc import Mapping, Sequence
 
 from kernelevo.judges.combine import Weights, estimate_passing
-from kernelevo.records import Decision, Gate, Judgement
+from kernelevo.records import Decision, Gate, Judgement, Price, Prompt
 
 AUDIT_SHARE = 0.05  # of the refused candidates, evaluated all the same
+# Assumed, for a first idea of the price of a judge: a short thought and an answer; and what a token of CUDA is.
+OUTPUT_TOKENS = 1000
+CHARACTERS_PER_TOKEN = 4
 
 
 def gate(
@@ -61,12 +64,22 @@ def worth_it(
 ) -> bool:
     """Whether judging pays: an avoided evaluation must cost more than the judgements that avoid it.
 
-    mean_judgement_usd: of all votes on one candidate.
+    mean_judgement_usd: of all votes on one candidate, as Savings has it; before there are any, `expected_usd`.
+    mean_evaluation_seconds: as Savings has it, or of evaluations of this task without judges.
     avoided_share: of the judged candidates, those whose evaluation is avoided; 1 is the most that judging can save, and
-        what is known before there are decisions. See Savings.avoided_share.
+        what is believed before there are some dozens of decisions. Savings has it.
 
     False where a number is not known: what cannot be shown to pay is left off.
     """
     if mean_judgement_usd is None or mean_evaluation_seconds is None or usd_per_evaluation_second is None:
         return False
     return mean_judgement_usd < avoided_share * mean_evaluation_seconds * usd_per_evaluation_second
+
+
+def expected_usd(prompts: Sequence[Prompt], price: Price | None) -> float | None:
+    """What asking will cost, before anything has been asked; None where the price is not known."""
+    if price is None:
+        return None
+    characters = sum(len(message.text) for prompt in prompts for message in prompt.messages)
+    input_usd = characters / CHARACTERS_PER_TOKEN * price.input_usd
+    return (input_usd + len(prompts) * OUTPUT_TOKENS * price.output_usd) / 1e6

@@ -78,12 +78,14 @@ class Savings:
     refused: int  # deferred or audited
     avoided: int  # deferred and not evaluated since
     avoided_share: float | None  # of the judged
-    avoided_seconds: float | None  # at the mean evaluation of judged candidates
+    mean_evaluation_seconds: float | None  # of judged candidates that were evaluated
+    avoided_seconds: float | None  # as many evaluations as were avoided, at that mean
     audited: int  # refused, evaluated all the same, and with an outcome
     false_refusals: int  # of the audited, those that passed
     false_refusal_low: float | None  # 95 % interval of the share of refused candidates that would have passed
     false_refusal_high: float | None
     judging_usd: float | None  # all votes
+    mean_judgement_usd: float | None  # per judged candidate
     judging_seconds: float  # all votes, waiting for models
     missing: Mapping[str, str]  # field that is None -> why
 
@@ -126,16 +128,18 @@ def savings(judged: Sequence[Judged]) -> Savings:
     seconds = [entry.evaluation_seconds for entry in judged if entry.evaluation_seconds is not None]
     costs = [v.reply.cost_usd for entry in judged for v in entry.judgements]
     known = [cost for cost in costs if cost is not None]
+    mean_seconds = math.fsum(seconds) / len(seconds) if seconds else None
+    judging_usd = math.fsum(known) if len(known) == len(costs) else None
     interval = binomial_interval(sum(outcomes), len(outcomes))
     missing = {}
     if not judged:
-        missing["avoided_share"] = "no candidate was judged"
+        missing["avoided_share"] = missing["mean_judgement_usd"] = "no candidate was judged"
     if not seconds:
-        missing["avoided_seconds"] = "no judged candidate was evaluated"
+        missing["mean_evaluation_seconds"] = missing["avoided_seconds"] = "no judged candidate was evaluated"
     if interval is None:
         missing["false_refusal_low"] = missing["false_refusal_high"] = "no refused candidate was audited"
     if len(known) < len(costs):
-        missing["judging_usd"] = (
+        missing["judging_usd"] = missing["mean_judgement_usd"] = (
             f"{len(costs) - len(known)} of {len(costs)} votes have no known price; the others cost {math.fsum(known):g}"
         )
     return Savings(
@@ -143,12 +147,14 @@ def savings(judged: Sequence[Judged]) -> Savings:
         refused=len(refused),
         avoided=avoided,
         avoided_share=avoided / len(judged) if judged else None,
-        avoided_seconds=avoided * math.fsum(seconds) / len(seconds) if seconds else None,
+        mean_evaluation_seconds=mean_seconds,
+        avoided_seconds=None if mean_seconds is None else avoided * mean_seconds,
         audited=len(outcomes),
         false_refusals=sum(outcomes),
         false_refusal_low=interval[0] if interval else None,
         false_refusal_high=interval[1] if interval else None,
-        judging_usd=math.fsum(known) if len(known) == len(costs) else None,
+        judging_usd=judging_usd,
+        mean_judgement_usd=None if judging_usd is None or not judged else judging_usd / len(judged),
         judging_seconds=math.fsum(v.reply.seconds for entry in judged for v in entry.judgements),
         missing=missing,
     )

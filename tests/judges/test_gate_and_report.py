@@ -10,9 +10,9 @@ from judged_examples import judged, vote
 
 from kernelevo.judges import JUDGES
 from kernelevo.judges.combine import learn
-from kernelevo.judges.gate import AUDIT_SHARE, decide, gate, worth_it
+from kernelevo.judges.gate import AUDIT_SHARE, decide, expected_usd, gate, worth_it
 from kernelevo.judges.report import ALL_TOGETHER, Calibration, binomial_interval, calibration, savings
-from kernelevo.records import Decision, Judged
+from kernelevo.records import Decision, Judged, Message, Operator, Price, Prompt
 
 
 def test_what_is_probable_enough_or_unknown_is_evaluated() -> None:
@@ -71,6 +71,19 @@ def test_judging_pays_only_when_an_avoided_evaluation_costs_more(
     judging: float | None, seconds: float | None, rate: float | None, share: float, pays: bool
 ) -> None:
     assert worth_it(judging, seconds, rate, avoided_share=share) is pays
+
+
+def test_a_first_idea_of_the_price_of_a_judge_is_its_prompt_and_an_answer() -> None:
+    prompt = Prompt(
+        operator=Operator.JUDGE,
+        messages=(Message(role="system", text="a" * 3000), Message(role="user", text="b" * 1000)),
+        parents=(),
+        template="memory.j2",
+        seed=0,
+    )
+    price = Price(input_usd=2.0, cached_usd=0.2, output_usd=10.0)
+    assert expected_usd([prompt] * 3, price) == pytest.approx(3 * (1000 * 2.0 + 1000 * 10.0) / 1e6)
+    assert expected_usd([prompt], None) is None
 
 
 # --- calibration ----------------------------------------------------------------------------------------------------
@@ -189,11 +202,13 @@ def test_savings_count_what_was_avoided_what_was_wrongly_refused_and_what_it_cos
     found = savings(entries)
     assert (found.judged, found.refused, found.avoided) == (11, 9, 5)
     assert found.avoided_share == pytest.approx(5 / 11)
+    assert found.mean_evaluation_seconds == pytest.approx(150 / 6)
     assert found.avoided_seconds == pytest.approx(5 * 150 / 6)
     assert (found.audited, found.false_refusals) == (2, 1)
     low, high = binomial_interval(1, 2) or (None, None)
     assert (found.false_refusal_low, found.false_refusal_high) == (low, high)
     assert found.judging_usd == pytest.approx(12 * 0.01)
+    assert found.mean_judgement_usd == pytest.approx(12 * 0.01 / 11)
     assert found.judging_seconds == pytest.approx(12 * 2.0)
     assert found.missing == {}
 
@@ -203,7 +218,13 @@ def test_unknown_prices_and_missing_audits_are_none_with_a_reason() -> None:
     found = savings(entries)
     assert (found.judging_usd, found.avoided_seconds, found.false_refusal_low) == (None, None, None)
     assert "1 of 2 votes have no known price; the others cost 0.01" in found.missing["judging_usd"]
-    assert set(found.missing) == {"judging_usd", "avoided_seconds", "false_refusal_low", "false_refusal_high"}
+    for name in (*found.missing, *savings([]).missing):
+        assert getattr(found if name in found.missing else savings([]), name) is None
+    assert set(found.missing) == {
+        *("judging_usd", "mean_judgement_usd"),
+        *("mean_evaluation_seconds", "avoided_seconds"),
+        *("false_refusal_low", "false_refusal_high"),
+    }
     assert savings([]).missing["avoided_share"] == "no candidate was judged"
 
 
