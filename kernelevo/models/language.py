@@ -146,7 +146,7 @@ class LanguageModel:
             if reading.finish is not None:
                 return None
             failure = explain(error, began=reading.began)
-            return replace(failure, text=self._redact(failure.text))
+            return replace(failure, text=self._redact(storable(failure.text)))
         if reading.finish is not None:
             return None
         if not reading.began:
@@ -157,10 +157,10 @@ class LanguageModel:
         assert reading.finish is not None
         return Reply(
             model=self.name,
-            text=self._redact("".join(reading.text) or reading.reason),
+            text=self._redact(storable("".join(reading.text) or reading.reason)),
             cost_usd=cost_of(reading.usage, self.price),
             seconds=seconds,
-            finish_reason=self._redact(FINISHES.get(reading.finish, reading.finish)),
+            finish_reason=self._redact(storable(FINISHES.get(reading.finish, reading.finish))),
             **tokens(reading.usage),
         )
 
@@ -191,8 +191,9 @@ class Reading:
 
     def add(self, piece: Piece) -> None:
         self.began = True
-        if not isinstance(piece.text, str) or not isinstance(piece.thought, str):
-            raise TypeError(f"text was expected, not {type(piece.text).__name__}")
+        for said in (piece.text, piece.thought, piece.reason, piece.finish or ""):
+            if not isinstance(said, str):
+                raise TypeError(f"text was expected, not {type(said).__name__}")
         if piece.text:
             self.text.append(piece.text)
         self._received += len(piece.text) + len(piece.thought)
@@ -235,9 +236,13 @@ def count(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def redactor(key: str | None) -> Callable[[str], str]:
-    """Replaces the key wherever it stands in a text."""
-    return lambda text: text.replace(key, "[key]") if key else text
+def storable(text: str) -> str:
+    """The text without what UTF-8 or a database cannot hold: lone surrogates and NUL become U+FFFD.
+
+    A character outside the basic plane may come as two surrogates in two events; it is put together again.
+    """
+    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def next_step(failure: Failure, variable: str | None) -> str:
@@ -256,6 +261,8 @@ def next_step(failure: Failure, variable: str | None) -> str:
             )
         case status if status is not None and 300 <= status < 400:
             return "give the URL that the server redirects to: a key is not sent on"
+    if failure.kind == "timeout":
+        return "give it longer with ?silence=SECONDS or ?timeout=SECONDS, or name another model"
     if failure.kind != "refused":
         return "try again later with --resume, or name another model"
     return "the provider refuses this request: change the model's options or the prompt"

@@ -84,7 +84,8 @@ def load_model(
     elif "@" in model:
         raise UsageError(f"model {name!r}: no URL after @", next_step="begin it with http:// or https://")
     make = anthropic_api if provider == "anthropic" else openai_api
-    from kernelevo.models.language import LanguageModel, redactor
+    from kernelevo.models.language import LanguageModel
+    from kernelevo.models.redact import redactor
 
     api, secret = make(name, model, url, read_options(name, query), key)
     return LanguageModel(name, api, redact=redactor(secret), price=price, sleep=sleep)

@@ -66,7 +66,7 @@ def cost_of(usage: Usage, price: Price | None) -> float | None:
         return None
     cached, written = usage.cached_tokens or 0, usage.written_tokens or 0
     dollars = (
-        (usage.input_tokens - cached - written) * price.input_usd
+        max(0, usage.input_tokens - cached - written) * price.input_usd
         + cached * price.cached_usd
         + written * price.input_usd * WRITTEN
         + usage.output_tokens * price.output_usd

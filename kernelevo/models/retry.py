@@ -74,8 +74,7 @@ def explain(error: Exception, *, began: bool, now: Callable[[], float] = time.ti
         case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.UnsupportedProtocol() | httpx2.ProxyError():
             return Failure(kind="connection", text=words_of(cause), mendable=True, unbilled=True)
         case httpx2.TimeoutException():
-            text = str(cause) or "nothing was received in time"
-            return Failure(kind="timeout", text=text, mendable=True)
+            return Failure(kind="timeout", text=words_of(cause), mendable=True)
         case httpx2.TransportError():
             kind = "cut off" if began else "connection"
             return Failure(kind=kind, text=words_of(cause), mendable=True)

@@ -15,7 +15,18 @@ from dataclasses import replace
 from email.utils import formatdate
 
 import pytest
-from providers.server import Answer, ProviderServer, Request, Script, error, reply
+from providers.server import (
+    Answer,
+    ProviderServer,
+    Request,
+    Script,
+    Sent,
+    anthropic_events,
+    chat_events,
+    error,
+    reply,
+    responses_events,
+)
 
 from kernelevo.errors import ModelError, UsageError
 from kernelevo.models import Model
@@ -234,6 +245,15 @@ def test_a_reply_whose_end_was_told_is_whole_even_if_the_connection_breaks_after
     assert (got.text, got.finish_reason, got.output_tokens, got.cost_usd) == ("all of it", "stop", None, None)
 
 
+def test_a_character_that_comes_in_two_halves_is_put_together(api: str, watch: Watch) -> None:
+    text = "a \ud83d\ude00 b"  # as servers send it that cut a string between the halves of a character
+    assert watch(api, [reply(text, pieces=len(text))]).propose(prompt()).text == "a \N{GRINNING FACE} b"
+
+
+def test_what_an_archive_cannot_hold_is_replaced(api: str, watch: Watch) -> None:
+    assert watch(api, [reply("a\0b\ud800c", pieces=1)]).propose(prompt()).text == "a\ufffdb\ufffdc"
+
+
 # --- models behind an API: what is sent -------------------------------------------------------------------------------
 
 
@@ -282,6 +302,34 @@ def test_options_of_the_name_are_sent(api: str, options: str, sent: dict[str, ob
     watched = watch(api, [reply("ok")], more=options)
     watched.propose(prompt())
     assert sent.items() <= watched.server.requests[0].body.items()
+
+
+# --- models behind an API: anything at all ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_bytes_arrive_there_is_a_reply_or_a_model_error(seed: int, api: str, watch: Watch) -> None:
+    rng = random.Random(f"{api} {seed}")
+
+    def damaged(request: Request) -> Answer:
+        events = {"anthropic": anthropic_events, "chat": chat_events, "responses": responses_events}[request.api]
+        answer = reply("some words", thought="hm", finish=rng.choice(["stop", "length", "refusal"]))
+        body = bytearray("".join(map(str, events(request, answer, Sent()))).encode())
+        for _ in range(rng.randrange(1, 6)):
+            start = rng.randrange(len(body))
+            part = body[start : start + rng.randrange(40)]
+            other = rng.choice([b"", b"null", b"[]", b'"x"', b"-1", b"\n\n", b"\xff", b"{", b"data: ", bytes(part) * 2])
+            body[start : start + len(part)] = other
+        return Answer(body=bytes(body), content_type="text/event-stream")
+
+    watched = watch(api, damaged)
+    for _ in range(4):
+        try:
+            got = watched.propose(prompt(), limit_usd=1.0)
+            assert isinstance(got.text, str)
+            assert got.cost_usd is None or got.cost_usd >= 0
+        except ModelError as raised:
+            assert raised.next_step
 
 
 @pytest.mark.parametrize("status", [400, 422])
@@ -337,6 +385,16 @@ MENDABLE = {
         "malformed",
         "",
     ),
+    "a reason that is no text": (
+        Answer(
+            body=b'event: message_delta\ndata: {"type": "message_delta", "delta": {"stop_reason": ["x"]}, "usage": {}, '
+            b'"choices": [{"index": 0, "delta": {}, "finish_reason": ["x"]}]}\n\n'
+            b'data: {"type": "response.incomplete", "response": {"incomplete_details": {"reason": ["x"]}}}\n\n',
+            content_type="text/event-stream",
+        ),
+        "malformed",
+        "",
+    ),
     "a web page": (Answer(body=b"<html>Welcome</html>", content_type="text/html"), "malformed", ""),
 }
 
@@ -379,6 +437,7 @@ def test_silence_ends_in_a_timeout(api: str, watch: Watch) -> None:
     watched = watch(api, [reply("late", wait_seconds=5), reply("well")], more="silence=0.2")
     assert watched.propose(prompt()).text == "well"
     assert watched.kinds == ["timeout"]
+    assert "timed out" in watched.failed[0].text
 
 
 def test_silence_within_a_reply_ends_in_a_timeout(api: str, watch: Watch) -> None:
@@ -585,6 +644,10 @@ def test_the_cost_of_unknown_tokens_is_unknown() -> None:
     assert cost_of(Usage(output_tokens=5), PRICE) is None
     assert cost_of(Usage(input_tokens=5, output_tokens=5), None) is None
     assert cost_of(Usage(input_tokens=10**6, output_tokens=10**6), PRICE) == 18.0
+
+
+def test_no_cost_is_negative_whatever_a_server_tells() -> None:
+    assert cost_of(Usage(input_tokens=1, cached_tokens=10**6, output_tokens=0), PRICE) == 0.5
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
