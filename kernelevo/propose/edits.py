@@ -42,6 +42,7 @@ _DIVIDER = re.compile(r"[ \t]*+={4,12}+[ \t]*+$")
 _REPLACE = re.compile(r"[ \t]*+>{3,}+[ \t]*+(?:REPLACE|UPDATED)|[ \t]*+>{5,}+[ \t]*+\w*+[ \t]*+$", re.IGNORECASE)
 _HUNK = re.compile(r"@@(?:[ \t]*+-(\d{1,9})(?!\d))?")
 _FENCE = re.compile(r"[ \t]*+(?:```|~~~)")
+_NUMBERED = re.compile(r"[ \t]*+\d++ \|(?: |$)")
 _Key = Callable[[str], str]
 
 
@@ -77,7 +78,7 @@ def read_edits(text: str) -> tuple[Sequence[Edit], str] | Diagnostic:
         elif _REPLACE.match(line):
             if len(sections) == 1:
                 return unreadable(f"{name} has no ======= between what is sought and what replaces it")
-            search, replace = (tuple(_trimmed(section)) for section in sections)
+            search, replace = (_without_numbers(_trimmed(section)) for section in sections)
             found.append(Edit(search=search, replace=replace, name=name))
             sections = []
         else:
@@ -111,7 +112,9 @@ def apply_edits(parent: str, edits: Sequence[Edit]) -> str | Diagnostic:
                 f"{name} and {other} both change line {text.line_at(start)} of the parent; join them in one."
             )
     if problems:
-        return unreadable("\n".join([*problems[:PROBLEMS], "No edit was applied."]))
+        return unreadable(
+            "\n".join([*problems[:PROBLEMS], "No edit was applied. Each is looked for in the parent as it was shown."])
+        )
     made, last = [], 0
     for start, end, new, _ in changes:
         made += [parent[last:start], new]
@@ -134,6 +137,12 @@ def _trimmed(lines: Sequence[str]) -> Sequence[str]:
     return lines[first:end]
 
 
+def _without_numbers(lines: Sequence[str]) -> tuple[str, ...]:
+    """Without the line numbers of a message of ours, where a model has copied them with the lines."""
+    numbered = all(_NUMBERED.match(line) for line in lines)
+    return tuple(_NUMBERED.sub("", line) if numbered else line for line in lines)
+
+
 def _hunks(lines: Sequence[str]) -> tuple[list[Edit], list[str]]:
     """The hunks of a unified diff, and the lines outside of them."""
     found: list[Edit] = []
@@ -151,6 +160,8 @@ def _hunks(lines: Sequence[str]) -> tuple[list[Edit], list[str]]:
         index += len(body)
         while body and not body[-1]:  # blank lines behind the hunk, not of it
             body.pop()
+        if not any(line[:1] in ("-", "+") for line in body):
+            continue
         found.append(
             Edit(
                 search=tuple(line[1:] for line in body if line[:1] in (" ", "-", "")),

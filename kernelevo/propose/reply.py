@@ -1,7 +1,8 @@
 """The one CUDA file in the text of a reply. Takes text and the first parent, gives a source, or a reason for the model.
 
-Around the file may stand, in this order: thoughts in <think> tags, HTML escapes (undone only where no raw <<< is), a
-JSON object of which one string is the file, prose, fences of backticks or tildes, tags such as <code>. What counts:
+Around the file may stand, in this order: thoughts in <think> tags, HTML escapes (undone only where no raw <<< is),
+the > of a quotation, a JSON object of which one string is the file, prose, fences of backticks or tildes, tags such
+as <code>. What counts:
 
 - A block counts as the file when it has a PYBIND11_MODULE. Equal blocks count once, and a block that repeats the
   parent does not count beside another one or beside edits.
@@ -46,7 +47,10 @@ _FENCE = re.compile(r"([ \t]*+)(`{3,}+|~{3,}+)([^`\n]*+)$")
 _CUDA = frozenset({"", "cuda", "cu", "cpp", "c++", "cc", "c", "cuda-cpp", "cuda_cpp", "cudac++", "cxx", "hpp", "cuh"})
 _GLUED_FENCE = re.compile(r"[;}][ \t]*+(?:```|~~~)[ \t]*+$", re.MULTILINE)
 _TAGS = "code|kernel|cuda|cuda_code|kernel_code|source|answer|solution|file|program|candidate"
-_TAG = re.compile(rf"(?m:^)[ \t]*+<({_TAGS})(?:[ \t][^>\n]{{0,200}})?>|</({_TAGS})>")
+_TAG = re.compile(
+    rf"(?m:^)[ \t]*+(?:<pre>)?<({_TAGS})(?:[ \t][^>\n]{{0,200}})?>(?:<!\[CDATA\[)?|(?:\]\]>)?</({_TAGS})>"
+)
+_QUOTED = re.compile(r"(?:[ \t]*+(?:>[^\n]*+)?(?:\n|\Z))++\Z")
 _THOUGHT = re.compile(r"\s*+<think(?:ing)?>")
 _THOUGHT_ENDS = re.compile(r".*</think(?:ing)?>", re.DOTALL)
 _ESCAPED = {"&lt;": "<", "&gt;": ">", "&amp;": "&", "&quot;": '"', "&#39;": "'", "&#x27;": "'", "&apos;": "'"}
@@ -155,13 +159,15 @@ def _is_prose(text: str, code: str) -> bool:
 
 
 def _unwrap(text: str) -> str | Diagnostic:
-    """The text without thoughts, HTML escapes and JSON."""
+    """The text without thoughts, HTML escapes, marks of quotation and JSON."""
     if (thoughts := _THOUGHT_ENDS.match(text)) is not None:
         text = text[thoughts.end() :]
     elif _THOUGHT.match(text):
         return unreadable("the reply ends within its <think> part; think less, and answer with the file")
     if "&lt;&lt;&lt;" in text and "<<<" not in text:
         text = _ESCAPE.sub(lambda found: _ESCAPED[found.group()], text)
+    if _QUOTED.match(text):
+        text = re.sub(r"(?m:^)[ \t]*+> ?", "", text)
     for wrapped in (text, *(block.body for block in _blocks(text) if block.language == "json")):
         held = list(dict.fromkeys(_strings(wrapped)))
         if len(held) > 1:
@@ -173,10 +179,11 @@ def _unwrap(text: str) -> str | Diagnostic:
 
 def _strings(text: str) -> Iterator[str]:
     """Strings in a JSON object that hold a module, or else edits."""
-    if not text.lstrip().startswith("{"):
+    begin = re.search(r"(?m:^)[ \t]*+\{", text)
+    if begin is None:
         return
     try:
-        waiting = [json.loads(text, strict=False)]
+        waiting = [json.loads(text[begin.start() : text.rfind("}") + 1], strict=False)]
     except (ValueError, RecursionError):
         return
     strings: list[str] = []
@@ -367,6 +374,10 @@ def _nothing(text: str, entry: str, finish_reason: str, *, cut: bool) -> Diagnos
     if (declining := _DECLINING.search(text)) is not None and "#include" not in text:
         sentence = " ".join(text[declining.start() :].split())
         return unreadable(f"the reply declines: {clip(sentence, size=200)}")
+    if any(block.language in ("diff", "patch") for block in blocks):
+        return unreadable(
+            "the diff has no @@ lines to say where it belongs; send SEARCH/REPLACE blocks or the whole file"
+        )
     if fenced := len(_blocks(text)):
         return unreadable(f"none of the reply's {fenced} fenced blocks has a PYBIND11_MODULE")
     return unreadable("the reply holds neither a fenced block nor a PYBIND11_MODULE")
