@@ -231,7 +231,7 @@ def scales_of(facts: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, fl
     scales = {}
     for name in sorted({name for entry in facts for name in entry}):
         values = np.array([entry[name] for entry in facts if math.isfinite(entry.get(name, math.nan))])
-        if values.size and values.std() > 0:
+        if values.size and values.min() < values.max():
             scales[name] = (float(values.mean()), float(values.std()))
     return scales
 

@@ -270,6 +270,17 @@ def test_facts_are_used_in_the_direction_that_outcomes_show() -> None:
     assert passes(votes, weights, unheard_of=7.0) == passes(votes, weights)
 
 
+def test_a_fact_that_is_the_same_for_all_is_no_column() -> None:
+    same = [
+        judged(entry.judgements, entry.status, features={"lines": 0.1, "spills": float(i % 2)}, probability=0.5)
+        for i, entry in enumerate(simulated(random.Random(14), 63, ACCURACY))
+    ]
+    weights = learn(same)
+    assert isinstance(weights, Regression)
+    assert set(weights.scales) == {"spills"}
+    assert not any("lines" in name for name in weights.weights)
+
+
 def test_a_judge_that_is_mostly_wrong_has_no_weight_in_the_regression() -> None:
     weights = learn(simulated(random.Random(12), 500, {"compiles": 0.9, "memory": 0.8, "numerics": 0.1}))
     assert isinstance(weights, Regression)
