@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
+import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -170,6 +172,36 @@ def test_a_variable_of_the_sdks_does_not_send_requests_elsewhere(monkeypatch: py
             load_model(name.format(url=server.url), key={VARIABLE: KEY}.get).propose(PROMPT)
     assert not other.requests
     assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("kind", ["anthropic", "openai"])
+def test_without_a_url_a_key_goes_to_its_providers_host_encrypted(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy on this machine is asked for the host, and would see everything that is not encrypted."""
+    seen: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = proxy.accept()
+                    with connection:
+                        seen.append(connection.recv(65536))
+                        connection.sendall(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        model = load_model(f"{kind}:some-model", key=lambda variable: KEY, sleep=lambda seconds: None)
+        failed: list[FailedCall] = []
+        with pytest.raises(ModelError, match="403"):
+            model.propose(PROMPT, failed=failed.append)
+        proxy.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert seen
+    assert all(request.startswith(f"CONNECT api.{kind}.com:443 ".encode()) for request in seen)
+    assert KEY.encode() not in b"".join(seen)
+    assert {(call.kind, call.cost_usd) for call in failed} == {("connection", 0.0)}
 
 
 def test_a_url_with_a_password_is_refused_without_showing_it() -> None:

@@ -44,7 +44,7 @@ class Messages:
         """thinking: "adaptive", "disabled", or the number of tokens to think with."""
         self.variable = variable
         options = http_options(silence_seconds=silence_seconds, total_seconds=total_seconds)
-        self._client = anthropic.Anthropic(
+        client = anthropic.Anthropic(
             api_key=key or "none",  # without one the SDK would look for one in the environment
             base_url=url,
             max_retries=0,
@@ -52,6 +52,7 @@ class Messages:
             http_client=anthropic.DefaultHttpxClient(**options),
             open_telemetry=False,
         )
+        self._create: Any = client.messages.create  # here: the SDK imports on first use, which can take seconds
         self._arguments: dict[str, Any] = {"model": model, "max_tokens": max_tokens, "stream": True}
         if effort is not None:
             self._arguments["output_config"] = {"effort": effort}
@@ -71,7 +72,7 @@ class Messages:
             arguments["system"] = blocks
         messages: list[MessageParam] = [{"role": "user", "content": message.text} for message in rest]
         usage = Usage()
-        with self._client.messages.create(messages=messages, **arguments) as events:
+        with self._create(messages=messages, **arguments) as events:
             for event in events:
                 match event.type:
                     case "message_start":

@@ -232,8 +232,8 @@ def tokens(usage: Usage) -> dict[str, Any]:
 
 
 def count(value: object) -> int | None:
-    """A number of tokens, or None for what is none: servers that are only compatible send all kinds of things."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """A number of tokens, or None for what cannot be one: servers that are only compatible send all kinds of things."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else None
 
 
 def storable(text: str) -> str:

@@ -71,6 +71,10 @@ class Client:
 class Responses(Client):
     """An Api (see language.py) over Responses."""
 
+    def __init__(self, model: str, **arguments: Any) -> None:
+        super().__init__(model, **arguments)
+        self._create: Any = self._client.responses.create  # here: the SDK imports on first use, which can take seconds
+
     def stream(self, prompt: Prompt) -> Generator[Piece, None, None]:
         system, rest = system_and_user(prompt)
         instructions = "\n\n".join(message.text for message in system)
@@ -82,10 +86,9 @@ class Responses(Client):
             prompt_cache_key=digest(instructions, tag="k"),  # prompts that begin alike are sent to one cache
             store=False,  # the archive keeps replies; the provider need not
         )
-        asked: list[Any] = [{"role": "user", "content": message.text} for message in rest]
+        asked = [{"role": "user", "content": message.text} for message in rest]
         refused = False
-        stream: Any = self._client.responses.create(model=self._model, input=asked, stream=True, **arguments)
-        with stream as events:
+        with self._create(model=self._model, input=asked, stream=True, **arguments) as events:
             for event in events:
                 match event.type:
                     case "response.output_text.delta":
@@ -115,6 +118,10 @@ class Responses(Client):
 class Chat(Client):
     """An Api (see language.py) over Chat Completions."""
 
+    def __init__(self, model: str, **arguments: Any) -> None:
+        super().__init__(model, **arguments)
+        self._create: Any = self._client.chat.completions.create
+
     def stream(self, prompt: Prompt) -> Generator[Piece, None, None]:
         arguments = self._arguments(
             max_tokens=self._max_tokens,  # its newer name, max_completion_tokens, is not known to all servers
@@ -124,13 +131,10 @@ class Chat(Client):
             stream_options={"include_usage": True},
         )
         system, rest = system_and_user(prompt)
-        messages: list[Any] = [{"role": "system", "content": message.text} for message in system]
+        messages = [{"role": "system", "content": message.text} for message in system]
         messages += [{"role": "user", "content": message.text} for message in rest]
         refused = False
-        stream: Any = self._client.chat.completions.create(
-            model=self._model, messages=messages, stream=True, **arguments
-        )
-        with stream as chunks:
+        with self._create(model=self._model, messages=messages, stream=True, **arguments) as chunks:
             for chunk in chunks:
                 usage = chat_usage(chunk.usage) if chunk.usage else None
                 if not chunk.choices:

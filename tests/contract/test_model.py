@@ -209,6 +209,17 @@ def test_tokens_that_are_not_told_are_unknown_and_so_is_the_cost(api: str, watch
     assert got.cost_usd is None
 
 
+@pytest.mark.parametrize("told", ["10000000000000000000000000", "-1", "true", '"5"', "1.5", "[]", "null"])
+def test_what_cannot_be_a_number_of_tokens_is_unknown(told: str, watch: Watch) -> None:
+    body = (
+        'data: {"choices": [{"index": 0, "delta": {"content": "ok"}, "finish_reason": "stop"}]}\n\n'
+        f'data: {{"choices": [], "usage": {{"prompt_tokens": {told}, "completion_tokens": {told}}}}}\n\n'
+        "data: [DONE]\n\n"
+    )
+    got = watch("chat", [Answer(body=body.encode(), content_type="text/event-stream")]).propose(prompt())
+    assert (got.text, got.input_tokens, got.output_tokens, got.cost_usd) == ("ok", None, None, None)
+
+
 def test_shown_reasoning_is_no_part_of_the_reply(api: str, watch: Watch) -> None:
     assert watch(api, [reply("kernel", thought="let me see")]).propose(prompt()).text == "kernel"
 
