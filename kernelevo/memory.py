@@ -18,7 +18,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,12 +32,13 @@ if TYPE_CHECKING:
     from kernelevo.archive.answers import Lesson as Noted
 
 LESSON_EVERY = 12  # told iterations
-RECENT = 200  # decisions of a run that are looked at, the newest
+RECENT = 200  # decisions of a run whose words are read, the newest
 SIBLINGS = 12
 LESSONS = 6
 EXAMPLES = 3
 SIMILAR = 0.25  # least similarity of tasks that are shown
 REASONS = 40  # failures of a run whose reasons are read, the newest
+PLAN_CHARACTERS = 160
 CHANGES = 8  # lines of a lesson about single changes, and about failures
 NOISE = 0.01  # of a ratio that counts as no difference
 
@@ -50,20 +51,22 @@ class Attempt:
     """One told decision of a run, and what became of it."""
 
     trial: Trial
-    changes: tuple[str, ...]  # names of rewrites, or the plan of the reply, or the operator: never empty
     status: str  # Evaluation.status, NO_CANDIDATE or NOT_EVALUATED
     ratio: float | None  # time of its first parent over its own; None: one of the two has none
-    reason: str  # why it failed; "" when it passed or is not known
+    changes: tuple[str, ...] = ()  # rewrites, or the plan of the reply, or the operator; none: not looked up
+    reason: str = ""  # why it failed; "": it passed, or that was not looked up
 
 
 def gather(archive: Archive, task: Task, job: Job, device: Device) -> Material:
     """Everything that the prompt of a job may show. Costs some dozen indexed queries."""
-    history: list[Attempt] = []
+    tried: tuple[Tried, ...] = ()
+    children: list[Attempt] = []
     if job.run:
         run = archive.get_run(job.run)
-        reasons = SIBLINGS if job.parents else 0
-        wanted = None if job.operator is Operator.EXPLORE else frozenset(job.parents)
-        history = attempts(archive, task, run, device.name, job=job, children_of=wanted, reasons=reasons)
+        seen = outcomes(archive, run, before_iteration=job.iteration, before_generation=visible(run, job.generation))
+        children = in_words(archive, task, run, device.name, siblings(seen, job.parents))
+        if job.operator is Operator.EXPLORE:
+            tried = strategies(in_words(archive, task, run, device.name, seen[-RECENT:], reasons=0))
     best = winners(archive, device)
     newest = archive.notes.lessons()[::-1]
     similar = similar_tasks(task, references(task, {*best, *(lesson.task for lesson in newest)}))
@@ -72,8 +75,17 @@ def gather(archive: Archive, task: Task, job: Job, device: Device) -> Material:
     return Material(
         evaluations={candidate: evaluation for candidate, evaluation in known.items() if evaluation is not None},
         hints=archive.notes.hints(job.run)[::-1],
-        tried=strategies(history) if job.operator is Operator.EXPLORE else (),
-        siblings=siblings(history, job.parents),
+        tried=tried,
+        siblings=tuple(
+            Sibling(
+                candidate=a.trial.candidate or "",
+                change=", ".join(a.changes),
+                status=a.status,
+                ratio=a.ratio,
+                reason=a.reason.partition("\n")[0],
+            )
+            for a in children
+        ),
         lessons=lessons(archive, task, job, newest, similar),
         inspirations=tuple(archive.candidate(candidate, run=job.run or None) for candidate in job.inspirations),
         examples=examples(archive, device, task, best, similar),
@@ -91,54 +103,40 @@ def describe_gpu(device: Device) -> Gpu:
     )
 
 
-def attempts(
-    archive: Archive,
-    task: Task,
-    run: Run,
-    device: str,
-    *,
-    job: Job | None = None,
-    children_of: Set[str] | None = None,
-    reasons: int = REASONS,
-) -> list[Attempt]:
-    """The newest RECENT told decisions of a run, oldest first.
-
-    job: only what its decision could see. children_of: only those with one of these parents.
-    reasons: failures whose reasons are read, the newest.
-    """
-    iteration, horizon = (math.inf, math.inf) if job is None else (job.iteration, visible(run, job.generation))
-    everything = 1 << 62
-    trials = archive.trials(
-        run.id,
-        before_iteration=int(min(iteration, everything)),
-        before_generation=int(min(horizon, everything)),
-    )
+def outcomes(archive: Archive, run: Run, *, before_iteration: int, before_generation: int) -> list[Attempt]:
+    """The decisions of a run of which something is told, in order, without words: see in_words."""
+    trials = archive.trials(run.id, before_iteration=before_iteration, before_generation=before_generation)
     times = {t.candidate: t.score_ns for t in trials if t.candidate is not None and t.score_ns is not None}
     statuses = {scored.candidate: scored.status for scored in archive.scored(run.id)}
-    chosen = [
-        t
-        for t in trials
-        if t.told and t.operator is not Operator.SEED and (children_of is None or children_of & set(t.parents))
-    ][-RECENT:]
     found = []
-    for trial in reversed(chosen):
-        status, reason = NO_CANDIDATE, ""
-        if trial.candidate is not None:
-            status = statuses.get(trial.candidate, NOT_EVALUATED)
-            if status not in (Outcome.PASSED.value, NOT_EVALUATED) and reasons > 0:
-                reasons -= 1
-                reason = archive.feedback(trial.candidate, task, device)
+    for trial in trials:
+        if not trial.told or trial.operator is Operator.SEED:
+            continue
         parent_ns = times.get(trial.parents[0]) if trial.parents else None
         found.append(
             Attempt(
                 trial=trial,
-                changes=changes_of(archive.replies(run.id, trial.iteration), trial.operator),
-                status=status,
+                status=NO_CANDIDATE if trial.candidate is None else statuses.get(trial.candidate, NOT_EVALUATED),
                 ratio=parent_ns / trial.score_ns if parent_ns and trial.score_ns else None,
-                reason=reason,
             )
         )
-    return found[::-1]
+    return found
+
+
+def in_words(
+    archive: Archive, task: Task, run: Run, device: str, chosen: Sequence[Attempt], *, reasons: int = REASONS
+) -> list[Attempt]:
+    """The same attempts with what they changed and, for the newest `reasons` of the failures, why they failed."""
+    failures = [a for a in chosen if a.trial.candidate and a.status not in (Outcome.PASSED.value, NOT_EVALUATED)]
+    newest = {a.trial.iteration for a in sorted(failures, key=lambda a: -a.trial.iteration)[:reasons]}
+    return [
+        replace(
+            a,
+            changes=changes_of(archive.replies(run.id, a.trial.iteration), a.trial.operator),
+            reason=archive.feedback(a.trial.candidate or "", task, device) if a.trial.iteration in newest else "",
+        )
+        for a in chosen
+    ]
 
 
 def changes_of(replies: Sequence[Reply], operator: Operator) -> tuple[str, ...]:
@@ -152,29 +150,25 @@ def changes_of(replies: Sequence[Reply], operator: Operator) -> tuple[str, ...]:
 def plan_of(text: str) -> str:
     """The plan that a reply begins with: one line after "PLAN:", as system.j2 asks for it; "" without one."""
     found = re.search(r"^[ \t>*#_`]*plan[ \t*_`]*:[ \t*_`]*(\S[^\n]*)$", text[:4000], re.IGNORECASE | re.MULTILINE)
-    return found[1].strip().strip("*_`").strip() if found else ""
+    return found[1].strip().strip("*_`").strip()[:PLAN_CHARACTERS] if found else ""
 
 
 # --- what other children of the parents did -------------------------------------------------------------------------
 
 
-def siblings(history: Iterable[Attempt], parents: Sequence[str]) -> tuple[Sibling, ...]:
-    """Children of the parents: what won, by how much; then what lost; then what failed, newest first."""
-    found = [a for a in history if set(parents) & set(a.trial.parents)]
+def siblings(seen: Iterable[Attempt], parents: Sequence[str]) -> list[Attempt]:
+    """At most SIBLINGS children of the parents: those with a time, fastest first, then failures, newest first.
+
+    Where there are more, a third of the places is kept for the slowest and a third for failures.
+    """
+    found = [a for a in seen if set(parents) & set(a.trial.parents)]
     timed = sorted((a for a in found if a.ratio is not None), key=lambda a: (-(a.ratio or 0.0), a.trial.iteration))
     others = [a for a in reversed(found) if a.ratio is None]
-    room = max(SIBLINGS - len(others), SIBLINGS // 2)
-    chosen = timed if len(timed) <= room else [*timed[: room - room // 3], *timed[-(room // 3) :]]
-    return tuple(
-        Sibling(
-            candidate=a.trial.candidate or "",
-            change=", ".join(a.changes),
-            status=a.status,
-            ratio=a.ratio,
-            reason=a.reason.partition("\n")[0],
-        )
-        for a in [*chosen, *others][:SIBLINGS]
-    )
+    third = SIBLINGS // 3
+    room = SIBLINGS - min(len(others), third)
+    if len(timed) > room:
+        timed = timed[: room - third] + timed[-third:]
+    return [*timed, *others][:SIBLINGS]
 
 
 def strategies(history: Iterable[Attempt]) -> tuple[Tried, ...]:
@@ -213,7 +207,7 @@ def key_of(change: str) -> str:
 def write_lesson(archive: Archive, task: Task, run: Run, told: Set[int], *, every: int = LESSON_EVERY) -> str | None:
     """Writes the lesson that is due: after the last multiple of `every` iterations up to which all are told.
 
-    Gives its text; None when none is due, or it is written already. A lesson is about the whole run so far.
+    Gives its text; None when none is due, or it is written already. It is about the newest RECENT of all before it.
     """
     first = iterations(run, task).start
     reached = len(told) // every * every
@@ -221,8 +215,8 @@ def write_lesson(archive: Archive, task: Task, run: Run, told: Set[int], *, ever
         reached -= every
     if reached <= 0 or any(lesson.after_iteration >= reached for lesson in archive.notes.lessons(run=run.id)):
         return None
-    history = [a for a in attempts(archive, task, run, run.device) if a.trial.iteration <= reached]
-    text = summarise(task, history)
+    seen = outcomes(archive, run, before_iteration=reached + 1, before_generation=run.generations + 1)
+    text = summarise(task, in_words(archive, task, run, run.device, seen[-RECENT:]))
     archive.notes.write_lesson(run.id, after_iteration=reached, text=text)
     return text
 

@@ -169,7 +169,7 @@ def facts_about_gpu(gpu: Gpu | None) -> tuple[str, ...]:
     if tensor:
         lines.append(f"tensor cores, TFLOP/s, dense: {', '.join(tensor)}")
     if "launch_seconds" in f:
-        lines.append(f"a launch costs about {f['launch_seconds'] * 1e6:.2g} us")
+        lines.append(f"each launch is priced at {f['launch_seconds'] * 1e6:.2g} us and what it executes")
     return tuple(lines)
 
 
