@@ -307,7 +307,12 @@ def _files(text: str, *, cut: bool, parent: str | None, among_edits: bool) -> li
     if not others:
         return [block.body for block in distinct.values()][: 0 if among_edits else 1]
     if len(others) == 1 or _FINAL.search(others[-1].before):
-        return [others[-1].body]
+        body = others[-1].body
+        if "<<<" in body and "__global__" not in body and any("__global__" in block.body for block in blocks):
+            return unreadable(
+                "the file launches kernels that are in another block; one block must hold all of the file"
+            )
+        return [body]
     places = ", ".join(str(block.line) for block in others[:8])
     return unreadable(
         f"{len(others)} different blocks have a PYBIND11_MODULE (lines {places} of the reply); exactly one is wanted"

@@ -103,11 +103,6 @@ def find_fault(source: str, *, parent: str | None) -> Diagnostic | None:
     code = code_of(source)
     if _MODULE.search(code) is None:
         return unreadable("the file has no PYBIND11_MODULE(TORCH_EXTENSION_NAME, m)")
-    if "<<<" in code and "__global__" not in code:
-        return unreadable(
-            "the file launches kernels and defines none; everything must be in one file, in one block, with the "
-            "PYBIND11_MODULE"
-        )
     known = set(parent.split("\n")) if parent else set()
     for line, words in enumerate(source.split("\n"), 1):
         if _LEFT_OUT.match(words) and words not in known:
