@@ -34,8 +34,8 @@ def prompt(
     candidate: Annotated[
         list[str] | None, typer.Option(help="parent, or the beginning of its id; twice for crossover")
     ] = None,
-    run: Annotated[str | None, typer.Option(help="whose history is shown [the task's newest]")] = None,
-    archive: Annotated[str | None, typer.Option(help="path or URL [from settings]")] = None,
+    run: Annotated[str | None, typer.Option(help="whose history is shown; by default the task's newest")] = None,
+    archive: Annotated[str | None, typer.Option(help="path or URL; by default that of the settings")] = None,
     device: Annotated[str, typer.Option(help="emulator or cuda")] = "emulator",
     budget_tokens: Annotated[int | None, typer.Option(help="estimated tokens that it may have", min=1)] = None,
     json_: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
@@ -59,9 +59,7 @@ def prompt(
         print(json.dumps(document(made, budget), indent=2))
         return
     for message in made.prompt.messages:
-        console.rule(message.role, align="left")
-        print(message.text)
-    console.rule("size", align="left")
+        print(f"===== {message.role} =====\n{message.text}")
     table = [[p.name, str(p.tokens), str(p.items), str(p.left_out or "")] for p in made.parts]
     console.print(rows("", ["part", "tokens", "items", "left out"], table, right=[1, 2, 3]))
     console.print(f"about {made.tokens} of {budget} tokens, at four characters each; template {made.prompt.template}")

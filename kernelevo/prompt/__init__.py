@@ -253,6 +253,7 @@ def system_facts(task: Task, target: str, gpu: Gpu | None) -> dict[str, Any]:
         "target": target,
         "gpu": gpu,
         "gpu_lines": facts_about_gpu(gpu),
+        "notes": [hint for hint in task.hints if hint not in task.description],
         "own_comparison": task.compare is not None,
         "strided": any(case.name.endswith(" strided") for case in tests),
         "mutated": tuple(getattr(task.reference, "mutates", ())),
