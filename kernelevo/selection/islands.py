@@ -45,7 +45,7 @@ class Islands:
         islands: int = 2,
         migration: float = 0.1,
         greed: float = 0.5,
-        repair: float = 0.5,
+        repair: float = 0.25,
         simplify: int = 17,
     ) -> None:
         """simplify: a number that `islands` does not divide, so that each island has its turn."""
