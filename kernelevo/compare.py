@@ -162,7 +162,7 @@ def track_of(archive: Archive, entry: RunEntry, bases: dict[tuple[str, float], B
     basis = bases.get((first.candidate, first.score_ns))
     if basis is None:
         timings = [e.timing for e in archive.evaluations(first.candidate) if e.timing and e.device == run.device]
-        basis = next(basis_of(t) for t in timings if t.score_ns == first.score_ns)
+        basis = next(basis_of(t) for t in timings if math.isclose(t.score_ns, first.score_ns, rel_tol=1e-12))
         bases[first.candidate, first.score_ns] = basis
     times = [s.score_ns if s.score_ns is not None else math.inf for s in scored]
     spending = archive.ledger.spending(run.id)

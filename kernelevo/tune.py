@@ -25,19 +25,10 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from kernelevo.build import build
 from kernelevo.config import Settings
 from kernelevo.devices import Device
-from kernelevo.measure import measure
-from kernelevo.measure.measured import TimedDevice, measure_task
-from kernelevo.measure.statistics import MARGIN
-from kernelevo.models.mutate import apply_rewrite
-from kernelevo.models.rewrites.syntax import parse
-from kernelevo.models.rewrites.tunables import declared_values, present_values
 from kernelevo.records import Build, Candidate, Case, Outcome, Purpose, Rewrite, Task, Timing, TimingKind
 from kernelevo.toolchain import find_toolchain
-from kernelevo.verify import oracle_of, verify
-from kernelevo.verify.timed import accepts_outputs
 
 if TYPE_CHECKING:
     from kernelevo.archive.answers import Tuned
@@ -71,6 +62,7 @@ def tune(
     Raises ToolchainError when nothing can be compiled here, TaskError and WorkerError as `evaluate` does.
     """
     from kernelevo.archive.answers import Tuned
+    from kernelevo.measure.statistics import MARGIN
 
     started = time.monotonic()
     choices = configurations(candidate, limit=limit, seed=seed)
@@ -110,6 +102,9 @@ def configurations(candidate: Candidate, *, limit: int = MOST, seed: int = 0) ->
     A tunable whose definition is not found in the source is left out. Of more than `limit` combinations this gives the
     candidate's own and a sample of the others, the same for the same seed.
     """
+    from kernelevo.models.rewrites.syntax import parse
+    from kernelevo.models.rewrites.tunables import declared_values, present_values
+
     present = present_values(parse(candidate.source))
     declared = {name: values for name, values in declared_values(candidate.source).items() if name in present}
     own = tuple(present[name] for name in declared)
@@ -129,6 +124,10 @@ def configure(candidate: Candidate, configuration: Configuration) -> Candidate:
     Each change is a Rewrite named "tunable", which `mutate` can replay on another source. Raises ValueError for a value
     that is not declared.
     """
+    from kernelevo.models.mutate import apply_rewrite
+    from kernelevo.models.rewrites.syntax import parse
+    from kernelevo.models.rewrites.tunables import declared_values, present_values
+
     source, rewrites = candidate.source, list[Rewrite]()
     present = present_values(parse(source))
     for name, value in configuration.items():
@@ -218,6 +217,8 @@ class Bench:
         return [self.time(choice, rung) for choice in choices]
 
     def build(self, choice: Configuration) -> None:
+        from kernelevo.build import build
+
         if key(choice) in self.builds:
             return
         made = configure(self.candidate, choice)
@@ -245,6 +246,8 @@ class Bench:
 
     def is_right(self, choice: Configuration) -> bool:
         """Whether it passes the TEST cases: what computes less is often faster."""
+        from kernelevo.verify import verify
+
         verdict = verify(
             self.task,
             self.builds[key(choice)],
@@ -265,6 +268,11 @@ def timed(task: Task, build: Build, device: Device, settings: Settings) -> Timin
     Where they are measured, the baseline is eager PyTorch alone: compiling the reference for each would take longer
     than the search.
     """
+    from kernelevo.measure import measure
+    from kernelevo.measure.measured import TimedDevice, measure_task
+    from kernelevo.verify import oracle_of
+    from kernelevo.verify.timed import accepts_outputs
+
     oracle = oracle_of(task)
 
     def output_bytes(case: Case) -> int:

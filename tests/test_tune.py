@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -229,6 +231,13 @@ def test_the_default_stays_in_although_it_is_slow_on_the_first_case() -> None:
 def test_without_a_time_of_the_default_whatever_has_one_wins() -> None:
     assert Landscape([None, None, 7.0], cases=2).winners() == [2]
     assert Landscape([None, None], cases=2).winners() == []
+
+
+def test_the_package_is_imported_without_torch() -> None:
+    """`evaluate` imports it while compilers work; the loop, which imports this module, must not do so before."""
+    words = "import sys, kernelevo.tune; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 # --- on the emulator ------------------------------------------------------------------------------------------------

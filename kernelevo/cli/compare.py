@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from kernelevo.cli.archive import ArchiveOption, opened
 from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console, rows
-from kernelevo.compare import SHARES, At
 
 if TYPE_CHECKING:
     from kernelevo.compare import Comparison, Section
@@ -24,7 +23,9 @@ def compare(
     runs: Annotated[
         list[str] | None, typer.Argument(help="run ids, or their beginnings; all finished ones when none is given")
     ] = None,
-    at: Annotated[At, typer.Option(help="what is equal for all runs of a task")] = At.EVALUATIONS,
+    at: Annotated[
+        Literal["evaluations", "cost"], typer.Option(help="what is equal for all runs of a task")
+    ] = "evaluations",
     seed: Annotated[int, typer.Option(help="of the bootstrap")] = 0,
     json_: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
     archive: ArchiveOption = None,
@@ -33,10 +34,10 @@ def compare(
 
     Intervals (95 %) are over seeds; groups are compared where their seeds match. How: kernelevo/compare.py
     """
-    from kernelevo.compare import compare_runs
+    from kernelevo.compare import At, compare_runs
 
     with opened(archive) as archived:
-        found = compare_runs(archived, runs or [], at=at, seed=seed)
+        found = compare_runs(archived, runs or [], at=At(at), seed=seed)
     if json_:
         print(json.dumps(as_json(found), indent=2))
         return
@@ -47,10 +48,10 @@ def compare(
 
 
 def print_section(section: Section, found: Comparison) -> None:
-    if section.spent is None:
-        spent = f"each at its own number of {found.at.value}" if found.at is At.EVALUATIONS else "each at its own cost"
-    else:
-        spent = f"{section.spent:.0f} evaluations" if found.at is At.EVALUATIONS else f"{section.spent:.4g} USD"
+    from kernelevo.compare import SHARES, At
+
+    unit = "evaluations" if found.at is At.EVALUATIONS else "USD"
+    spent = f"each at its own {unit}" if section.spent is None else f"{section.spent:.4g} {unit}"
     console.print(f"\n[bold]{section.task or 'all tasks'}[/bold], {spent}")
     standings = [
         [s.group, str(s.seeds), *(f"{speedup:.3f}" for speedup in s.speedups), between(s.low, s.high)]
