@@ -32,6 +32,10 @@ class Budget:
         """By name, as the archive keeps them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    def given(self) -> dict[str, float]:
+        """Those that end anything."""
+        return {name: value for name, value in self.limits().items() if value is not None}
+
 
 def budget_of(limits: dict[str, float]) -> Budget:
     """The budget that `limits` made."""

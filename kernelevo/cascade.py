@@ -31,6 +31,7 @@ from kernelevo.config import Settings
 from kernelevo.devices import Device
 from kernelevo.records import (
     STAGES,
+    Behaviour,
     Build,
     Candidate,
     Case,
@@ -190,7 +191,26 @@ def judge(
                 stage.fail(reason)
     if timing is not None and champion_ns is not None and timing.score_ns < champion_ns:
         verdict, timing, reason = promote(task, build, device, settings, verdict, timing, champion_ns, log)
-    return replace(evaluation, verdict=verdict, timing=timing, timing_reason=reason, stages=log.all())
+    behaviour = None if timing is None else behaviour_of(build, timing)
+    return replace(
+        evaluation,
+        verdict=verdict,
+        timing=timing,
+        timing_reason=reason,
+        stages=log.all(),
+        behaviour=behaviour,
+    )
+
+
+def behaviour_of(build: Build, timing: Timing) -> Behaviour | None:
+    """Where it stands on the grid; None where what limits it cannot be told."""
+    from kernelevo.build.technique import technique
+    from kernelevo.measure.limits import limited_by
+
+    limit = limited_by(timing)
+    if limit is None or build.ptx is None:
+        return None
+    return Behaviour(limited_by=limit, technique=technique(build.ptx.read_text()))
 
 
 def share(

@@ -13,6 +13,7 @@ This is the only module that reads the environment. Settings are read once and p
 | sandbox | KERNELEVO_SANDBOX | required: run nothing where a protection is missing; best-effort: with what there is |
 | parallel | KERNELEVO_PARALLEL | candidates evaluated at the same time |
 | proposals | KERNELEVO_PROPOSALS | requests to models under way at the same time |
+| device_usd_per_hour | KERNELEVO_DEVICE_USD_PER_HOUR | of the device: judges are asked only where that saves money |
 | prices | | table: US dollars per million tokens, for example "openai:MODEL" = { input = 1, output = 4 } |
 """
 
@@ -63,6 +64,7 @@ class Settings(BaseModel):
     sandbox: Literal["required", "best-effort"] = "best-effort"
     parallel: int = Field(default_factory=lambda: os.cpu_count() or 1, gt=0)
     proposals: int = Field(default=4, gt=0)
+    device_usd_per_hour: float | None = Field(default=None, gt=0)
     own_prices: Mapping[str, OwnPrice] = Field(default_factory=dict, alias="prices")
 
     @field_validator("archive", "cache", "tasks")

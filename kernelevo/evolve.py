@@ -1,64 +1,50 @@
 """START HERE: the loop. A task, models, a device and an archive in; an archive with more in it out.
 
-    ask -> prompt -> propose -> read -> evaluate -> tell, once per iteration
+    decide -> prompt -> propose -> read -> evaluate -> tell, once per iteration
 
-`ask` decides what to propose next and from which parents; `tell` records what came of it. The loop below, tests and
-external agents use the same two. Everything random in an iteration derives from (run seed, iteration), and a
-generation is asked for from earlier generations only: the same seed on the same machine gives the same lineage,
-however many candidates are evaluated at once, as long as the verdicts are the same. (They can differ for a candidate
-on the edge of what is allowed: hidden cases are drawn anew for each evaluation.) A run that was cut off goes on with
-`resume`: replies that were paid for are read again from the archive, and nothing is evaluated or counted twice.
+Proposals wait in threads, candidates are evaluated by others, and this thread decides and tells: nothing waits for
+what it does not need. Everything random in an iteration derives from (run seed, iteration), and a decision rests on
+generations that must be told by then (decide.py): the same seed on the same machine gives the same lineage, however
+many candidates are under way at once, as long as replies and verdicts are the same. (Verdicts can differ for a
+candidate on the edge of what is allowed: hidden cases are drawn anew for each evaluation.)
 
-Not covered: budgets in money or time, and evaluation of one generation while the next is being proposed.
+A run that was cut off goes on with `resume`: replies that were paid for are read again from the archive, and nothing
+is evaluated or counted twice. `replay` repeats a run from its recorded replies and asks no model.
 """
 
 from __future__ import annotations
 
 import math
-import random
+import secrets
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kernelevo.config import Settings, read_settings
+from kernelevo.budget import Budget, budget_of, why_stop
+from kernelevo.config import Settings, provider_key, read_settings
+from kernelevo.decide import decide, generation_of, iterations, visible
 from kernelevo.devices import Device
-from kernelevo.errors import UsageError
+from kernelevo.errors import ModelError, UsageError
 from kernelevo.evaluate import evaluate, load_device
+from kernelevo.judging import refused
+from kernelevo.memory import write_lesson
 from kernelevo.models import Model
 from kernelevo.models.load import load_model
-from kernelevo.prompt import write_prompt
-from kernelevo.propose import propose, read_candidate
-from kernelevo.records import Candidate, Diagnostic, Evaluation, Job, Operator, Run, Scored, Task, digest
-from kernelevo.selection import Choice, Strategy, load_strategy, ranked
+from kernelevo.models.prices import price_of
+from kernelevo.proposing import Proposal, Recorded, propose_candidate, spent
+from kernelevo.records import Candidate, Evaluation, Job, Operator, Price, Purpose, Run, Task, digest
+from kernelevo.selection import best_of, load_strategy
+from kernelevo.site import Event, Site, Step, stop_file
+from kernelevo.tune import tune
 
 if TYPE_CHECKING:
     from kernelevo.archive import Archive
 
-ATTEMPTS = 8  # proposals of a free model per job before a duplicate is accepted
-
-
-class Step(Enum):
-    """What an Event reports."""
-
-    ASKED = "asked"  # job
-    PROPOSED = "proposed"  # job, candidate (None: the reply held none, and text says why)
-    STAGE = "stage"  # job, candidate; text is the stage reached
-    TOLD = "told"  # job, candidate, evaluation
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One step of a run, for whoever watches."""
-
-    step: Step
-    job: Job
-    candidate: Candidate | None = None
-    evaluation: Evaluation | None = None
-    text: str = ""
+HOPELESS = 3  # proposals in a row that ended in a ModelError, before the run gives up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +56,7 @@ class Evolution:
     best: Candidate | None  # fastest that passed; None when nothing did
     candidates: int  # evaluated or shared, seed included
     seconds: float
+    stop_reason: str | None  # why it ended before its last generation
 
 
 def evolve(
@@ -77,170 +64,261 @@ def evolve(
     archive: Archive,
     *,
     models: Sequence[str | Model] = ("mutate",),
+    judges: Sequence[str | Model] = (),
     device: str | Device = "emulator",
     strategy: str = "islands",
     generations: int = 4,
     population: int = 4,
+    lookahead: int | None = None,
     seed: int = 0,
+    budget: Budget | None = None,
     resume: str | None = None,
+    replay: str | None = None,
     settings: Settings | None = None,
     watch: Callable[[Event], None] = lambda event: None,
 ) -> Evolution:
     """Evolves kernels for a task and records everything in the archive.
 
-    models: names like "mutate", or objects; iterations take them in turn.
+    models: names like "mutate" or "anthropic:MODEL", or objects; the strategy chooses among them.
+    judges: models that judge candidates before they are evaluated; none: all are evaluated.
     generations, population: after the task's seed kernel, generations x population proposals are made.
+    lookahead: generations that may be proposed while earlier ones are under way; by default 1, and 0 where all models
+        are free: waiting is what it saves.
+    budget: what ends the run early. Of a run that goes on, it replaces what was agreed, where it says something.
     resume: id of a run to go on with; its own settings then replace those given here.
+    replay: id of a run to repeat from its recorded replies, in a new run; its own settings replace those given here.
     watch: called in this thread at every step.
 
-    Raises UsageError for unknown names or a task that fits none of the models, ToolchainError when nothing can be
-    compiled here, ArchiveError when the archive cannot be written. Whatever was recorded before stays.
+    Raises UsageError for unknown names, a task that fits none of the models, or a budget in dollars for a model whose
+    price is not known; ModelError when no model can be asked; ToolchainError when nothing can be compiled here;
+    ArchiveError when the archive cannot be written. Whatever was recorded before stays.
     """
     started = time.monotonic()
     settings = settings or read_settings()
-    given = {model.name: model for model in models if not isinstance(model, str)}
+    budget = budget or Budget()
+    given = {model.name: model for model in (*models, *judges) if not isinstance(model, str)}
     names = [model if isinstance(model, str) else model.name for model in models]
-    if resume is None:
-        run = new_run(task, names, device, strategy, generations, population, seed)
-    else:
+    if resume is not None:
         run = archive.get_run(resume)
-        check_resumable(run, task)
-    chooser = load_strategy(run.strategy)
-    proposers = {name: given.get(name) or load_model(name) for name in run.models}
+        check_same_task(run, task)
+        budget = budget_of({**archive.ledger.limits(run.id), **budget.given()})
+    elif replay is not None:
+        before = archive.get_run(replay)
+        check_same_task(before, task)
+        run = replace(before, id=new_id(task), replay_of=before.id)
+    else:
+        run = new_run(task, names, device, strategy, generations, population, lookahead, seed)
+    events: SimpleQueue[Event] = SimpleQueue()
+    stopping = threading.Event()
+    judged_by = [] if replay else [judge if isinstance(judge, str) else judge.name for judge in judges]
+    prices = {**prices_of((*run.models, *judged_by), settings), **archive.ledger.prices(run.id)}
+    if run.replay_of is None:
+        check_payable(prices, budget)
+    proposers = {
+        name: Recorded(name)
+        if run.replay_of
+        else given.get(name) or load_model(name, key=provider_key, price=prices[name], sleep=sleeper(stopping))
+        for name in dict.fromkeys((*run.models, *judged_by))
+    }
     chosen = run.device if isinstance(device, str) else device
     with archive.holding(run.id), load_device(chosen, settings) as opened:
         if resume is None:
             archive.create_run(run, task)
         else:
             archive.reopen_run(run.id)
-        try:
-            for generation in range(run.generations + 1):
-                jobs = list(ask_generation(run, task, archive, chooser, generation))
-                evolve_generation(run, task, jobs, archive, proposers, opened, settings, watch)
-        except BaseException as error:
-            archive.finish_run(run.id, status="stopped" if isinstance(error, KeyboardInterrupt) else "failed")
-            raise
-    archive.finish_run(run.id, status="finished")
+            stop_file(archive, run.id).unlink(missing_ok=True)
+        archive.ledger.agree(run.id, prices=prices, limits=budget.limits())
+        site = Site(
+            run=run,
+            task=task,
+            archive=archive,
+            device=opened,
+            strategy=load_strategy(run.strategy),
+            models=proposers,
+            judges=tuple(proposers[name] for name in judged_by),
+            budget=budget,
+            settings=settings,
+            watch=events.put,
+            stopping=stopping,
+            floor_ns=floor_ns(task, opened) if budget.roofline else None,
+        )
+        stop_reason = work(site, events, watch)
+        archive.finish_run(run.id, status="finished", reason=stop_reason)
     scored = archive.scored(run.id)
-    best = ranked(scored)
+    best = best_of(scored)
     return Evolution(
-        run=run,
+        run=site.run,
         seed=next((archive.candidate(s.candidate, run=run.id) for s in scored if s.iteration == 0), None),
-        best=archive.candidate(best[0].candidate, run=run.id) if best else None,
+        best=archive.candidate(best.candidate, run=run.id) if best else None,
         candidates=len(scored),
         seconds=time.monotonic() - started,
+        stop_reason=stop_reason,
     )
 
 
-def ask_generation(run: Run, task: Task, archive: Archive, strategy: Strategy, generation: int) -> Iterator[Job]:
-    """The jobs of a generation that have not been told yet. Generation 0 is the task's own kernel."""
-    told = archive.told(run.id)
-    scored = archive.scored(run.id, before_generation=generation)
-    first = 1 + (generation - 1) * run.population
-    iterations = range(first, first + run.population) if generation else range(1 if task.seed_source else 0)
-    for iteration in iterations:
-        if iteration in told:
-            continue
-        yield archive.record_job(ask(run, strategy, scored, iteration=iteration, generation=generation))
+@dataclass(slots=True)
+class UnderWay:
+    """What a run is doing: filled and emptied by `work` alone, in its thread."""
+
+    left: list[int]  # iterations to begin, in order
+    told: set[int]
+    frontier: int  # no iteration before it is untold
+    proposing: dict[Future[Proposal], Job] = field(default_factory=dict)
+    evaluating: dict[Future[Evaluation], tuple[Job, Candidate]] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)  # candidates of free models, which should not repeat them
+    failures: int = 0  # proposals in a row that ended in a ModelError
 
 
-def ask(run: Run, strategy: Strategy, scored: Sequence[Scored], *, iteration: int, generation: int) -> Job:
-    """What to propose next: one decision, made from the run's seed and what earlier generations showed."""
-    rng = random.Random(f"{run.seed}:{iteration}")
-    seed = rng.getrandbits(32)
-    model = run.models[iteration % len(run.models)]
-    choice = (
-        strategy.choose(scored, iteration=iteration, generation=generation, rng=rng)
-        if generation
-        else Choice(operator=Operator.SEED, parents=(), island=None)
-    )
-    return Job(
-        run=run.id,
-        iteration=iteration,
-        generation=generation,
-        operator=choice.operator,
-        parents=choice.parents,
-        model=model,
-        island=choice.island,
-        seed=seed,
-    )
+def work(site: Site, events: SimpleQueue[Event], watch: Callable[[Event], None]) -> str | None:
+    """Every iteration that is not told yet, until the last one or a reason to stop; gives the reason.
 
-
-def evolve_generation(
-    run: Run,
-    task: Task,
-    jobs: Sequence[Job],
-    archive: Archive,
-    models: Mapping[str, Model],
-    device: Device,
-    settings: Settings,
-    watch: Callable[[Event], None],
-) -> None:
-    """Proposes in order, evaluates up to `settings.parallel` candidates at once, tells in order of completion.
-
-    When something fails that is not a candidate's fault, what has not begun is given up, what is done is told first.
+    An interruption lets replies under way arrive, because they are paid for, and gives up everything else.
     """
-    scored = archive.scored(run.id)
-    known = {s.candidate for s in scored}
-    best = ranked(scored)
-    champion_ns = (best[0].score_ns if best else None) or math.inf
-    stages: SimpleQueue[Event] = SimpleQueue()
-    pool = ThreadPoolExecutor(settings.parallel, thread_name_prefix="evaluate")
-    waiting: dict[Future[Evaluation], tuple[Job, Candidate]] = {}
+    told = set(site.archive.told(site.run.id))
+    every = iterations(site.run, site.task)
+    left = [i for i in every if i not in told]
+    if site.run.replay_of is not None:  # what was never told cannot be repeated
+        repeated = site.archive.told(site.run.replay_of)
+        left = [i for i in left if i in repeated]
+    state = UnderWay(left=left, told=told, frontier=every.start)
+    proposals = ThreadPoolExecutor(site.settings.proposals, thread_name_prefix="propose")
+    evaluations = ThreadPoolExecutor(site.settings.parallel, thread_name_prefix="evaluate")
+    reason: str | None = None
     try:
-        for job in jobs:
-            watch(Event(step=Step.ASKED, job=job))
-            candidate = propose_candidate(task, job, archive, models[job.model], device, known)
-            if isinstance(candidate, Diagnostic):
-                archive.record(job, None, None, reason=candidate.text)
-                watch(Event(step=Step.PROPOSED, job=job, text=candidate.text))
-                continue
-            watch(Event(step=Step.PROPOSED, job=job, candidate=candidate))
-            known.add(candidate.id)
-            earlier = archive.known(candidate.id, task, device.name)
-            if earlier is not None and holds(earlier, device, champion_ns):
-                tell(archive, job, candidate, earlier, watch)
-                continue
-            future = pool.submit(evaluate_job, task, job, candidate, archive, device, settings, champion_ns, stages)
-            waiting[future] = (job, candidate)
-        while waiting:
-            done, _ = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
-            while not stages.empty():
-                watch(stages.get())
-            for future in done:
-                evaluation = future.result()
-                tell(archive, *waiting.pop(future), evaluation, watch)
+        while True:
+            if reason is None and (reason := stop_now(site)) is not None:
+                site.stopping.set()
+                site.watch(Event(step=Step.STOPPING, text=reason))
+            if reason is None:
+                begin_jobs(site, state, proposals, evaluations)
+            drain(events, watch)
+            if not state.proposing and not state.evaluating:
+                return reason
+            under_way: list[Future[Any]] = [*state.proposing, *state.evaluating]
+            done, _ = wait(under_way, timeout=0.1, return_when=FIRST_COMPLETED)
+            for proposal in [future for future in state.proposing if future in done]:
+                proposed(site, state, state.proposing.pop(proposal), proposal, evaluations)
+            for evaluation in [future for future in state.evaluating if future in done]:
+                tell(site, state, *state.evaluating.pop(evaluation), evaluation.result())
+    except BaseException as error:
+        site.stopping.set()
+        if state.proposing:
+            watch(Event(step=Step.STOPPING, text=f"waiting for {len(state.proposing)} replies that are paid for"))
+        proposals.shutdown(wait=True, cancel_futures=True)
+        status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        site.archive.finish_run(site.run.id, status=status, reason=str(error) or None)
+        raise
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for future, (job, candidate) in waiting.items():
+        for pool in (proposals, evaluations):
+            pool.shutdown(wait=False, cancel_futures=True)
+        for future, (job, candidate) in state.evaluating.items():
             if future.done() and not future.cancelled() and future.exception() is None:
-                tell(archive, job, candidate, future.result(), watch)
+                tell(site, state, job, candidate, future.result())
+        drain(events, watch)
 
 
-def evaluate_job(
-    task: Task,
+def begin_jobs(site: Site, state: UnderWay, proposals: ThreadPoolExecutor, evaluations: ThreadPoolExecutor) -> None:
+    """Decides and begins as many iterations as may be under way."""
+    while state.left and is_open(site, state, state.left[0]):
+        if len(state.proposing) >= site.settings.proposals or len(state.evaluating) >= 2 * site.settings.parallel:
+            return
+        job = site.archive.record_job(decide(site.run, site.archive, site.strategy, state.left[0]))
+        del state.left[0]
+        site.watch(Event(step=Step.ASKED, job=job))
+        if job.operator is Operator.TUNE:
+            state.proposing[evaluations.submit(tuned, site, job)] = job
+        elif job.operator is Operator.SEED or site.models[job.model].free:
+            at_once: Future[Proposal] = Future()  # here and in order: what it may repeat depends on those before
+            horizon = visible(site.run, job.generation)
+            seen = {s.candidate for s in site.archive.scored(site.run.id, before_generation=horizon)}
+            at_once.set_result(propose_candidate(site, job, seen | state.known))
+            state.known |= {c.id for c in [at_once.result().candidate] if c}
+            proposed(site, state, job, at_once, evaluations)
+        else:
+            state.proposing[proposals.submit(paid, site, job)] = job
+
+
+def paid(site: Site, job: Job) -> Proposal:
+    """A paid model's proposal, and what judges say of it."""
+    proposal = propose_candidate(site, job, frozenset())
+    if proposal.candidate is None or proposal.reason is not None:
+        return proposal
+    return replace(proposal, reason=refused(site, job, proposal.candidate))
+
+
+def is_open(site: Site, state: UnderWay, iteration: int) -> bool:
+    """Whether everything is told that the decision of an iteration rests on."""
+    while state.frontier in state.told:
+        state.frontier += 1
+    horizon = visible(site.run, generation_of(site.run, iteration))
+    return state.frontier > (horizon - 1) * site.run.population
+
+
+def proposed(site: Site, state: UnderWay, job: Job, future: Future[Proposal], evaluations: ThreadPoolExecutor) -> None:
+    """A job's proposal to its evaluation; one that is not to be evaluated is told at once."""
+    try:
+        proposal = future.result()
+        state.failures = 0
+    except ModelError as error:
+        state.failures += 1
+        hopeless = state.failures >= HOPELESS or not site.archive.has_replies(site.run.id)
+        if hopeless and site.run.replay_of is None:
+            raise
+        proposal = Proposal(candidate=None, reason=str(error))
+    if proposal.candidate is None or proposal.reason is not None:
+        tell(site, state, job, proposal.candidate, None, reason=proposal.reason)
+        return
+    candidate = proposal.candidate
+    site.watch(Event(step=Step.PROPOSED, job=job, candidate=candidate))
+    champion = best_of(site.archive.scored(site.run.id))
+    champion_ns = (champion.score_ns if champion else None) or math.inf
+    state.evaluating[evaluations.submit(evaluate_job, site, job, candidate, champion_ns)] = (job, candidate)
+
+
+def tell(
+    site: Site,
+    state: UnderWay,
     job: Job,
-    candidate: Candidate,
-    archive: Archive,
-    device: Device,
-    settings: Settings,
-    champion_ns: float,
-    stages: SimpleQueue[Event],
-) -> Evaluation:
-    """`evaluate` in a thread of its own; the stages it reaches go into the queue."""
+    candidate: Candidate | None,
+    evaluation: Evaluation | None,
+    *,
+    reason: str | None = None,
+) -> None:
+    """Records what came of a job, in one transaction."""
+    site.archive.record(job, candidate, evaluation, reason=reason)
+    state.told.add(job.iteration)
+    site.watch(Event(step=Step.TOLD, job=job, candidate=candidate, evaluation=evaluation, text=reason or ""))
+    write_lesson(site.archive, site.task, site.run, state.told)
+
+
+def tuned(site: Site, job: Job) -> Proposal:
+    """The best configuration of the parent's tunables, or why there is none that is faster."""
+    parent = site.archive.candidate(job.parents[0], run=job.run)
+    result = tune(site.task, parent, site.device, site.settings, seed=job.seed)
+    site.archive.notes.write_tuning(job, result.tried)
+    return Proposal(candidate=result.best, reason=None if result.best else result.reason)
+
+
+def evaluate_job(site: Site, job: Job, candidate: Candidate, champion_ns: float) -> Evaluation:
+    """`evaluate` in a thread of its own, unless the archive knows what it would say."""
+    archive, device = site.archive, site.device
+    earlier = archive.known(candidate.id, site.task, device.name)
+    if earlier is not None and holds(earlier, device, champion_ns):
+        return earlier
 
     def reached(stage: str, text: str) -> None:
-        stages.put(Event(step=Step.STAGE, job=job, candidate=candidate, text=f"{stage}: {text}" if text else stage))
+        words = f"{stage}: {text}" if text else stage
+        site.watch(Event(step=Step.STAGE, job=job, candidate=candidate, text=words))
 
     def known(key: str) -> Evaluation | None:
-        earlier = archive.known_kernel(key, task, device.name)
-        return earlier if earlier and holds(earlier, device, champion_ns) else None
+        twin = archive.known_kernel(key, site.task, device.name)
+        return twin if twin and holds(twin, device, champion_ns) else None
 
     return evaluate(
-        task,
+        site.task,
         candidate,
         device=device,
-        settings=settings,
+        settings=site.settings,
         known=known,
         champion_ns=champion_ns,
         progress=reached,
@@ -259,37 +337,34 @@ def holds(earlier: Evaluation, device: Device, champion_ns: float) -> bool:
     return earlier.promoted or timing.score_ns >= champion_ns
 
 
-def tell(
-    archive: Archive, job: Job, candidate: Candidate, evaluation: Evaluation, watch: Callable[[Event], None]
-) -> None:
-    """Records what came of a job, in one transaction."""
-    archive.record(job, candidate, evaluation)
-    watch(Event(step=Step.TOLD, job=job, candidate=candidate, evaluation=evaluation))
+def stop_now(site: Site) -> str | None:
+    """Why nothing more is to be begun, or None."""
+    if site.stop_file.exists():
+        return f"stop file: {site.stop_file}"
+    if site.budget == Budget():
+        return None
+    scored = site.archive.scored(site.run.id)
+    best = best_of(scored)
+    seed_ns = next((s.score_ns for s in scored if s.iteration == 0), None)
+    best_ns = best.score_ns if best else None
+    told = site.archive.told(site.run.id)
+    money = spent(site)
+    return why_stop(
+        site.budget,
+        replace(
+            money,
+            seconds=time.monotonic() - site.started,
+            evaluations=len(scored),
+            speedup=seed_ns / best_ns if seed_ns and best_ns else None,
+            roofline=site.floor_ns / best_ns if site.floor_ns and best_ns else None,
+            since_best=sum(i > best.iteration for i in told) if best else None,
+        ),
+    )
 
 
-def propose_candidate(
-    task: Task, job: Job, archive: Archive, model: Model, device: Device, known: set[str]
-) -> Candidate | Diagnostic:
-    """The candidate of a job: the task's own kernel, a reply already paid for, or a new one.
-
-    A model that costs nothing is asked again, with the next seed, for as long as it repeats what the run has.
-    """
-    if job.operator is Operator.SEED:
-        return Candidate(source=task.seed_source or "", entry=task.entry)
-    parents = [archive.candidate(parent, run=job.run) for parent in job.parents]
-    feedback = {parent: archive.feedback(parent, task, device.name) for parent in job.parents}
-    for attempt in range(ATTEMPTS):
-        seeded = replace(job, seed=(job.seed + attempt) % 2**32)
-        prompt = write_prompt(task, seeded, parents, feedback=feedback, target=device.target)
-        reply = archive.reply(job, attempt)
-        if reply is None:
-            reply = propose(prompt, model)
-            archive.record_reply(job, attempt, prompt, reply)
-        candidate = read_candidate(reply, prompt, entry=task.entry)
-        if isinstance(candidate, Candidate) and candidate.id in known and reply.cost_usd == 0:
-            continue
-        return candidate
-    return candidate
+def drain(events: SimpleQueue[Event], watch: Callable[[Event], None]) -> None:
+    while not events.empty():
+        watch(events.get())
 
 
 def new_run(
@@ -299,12 +374,15 @@ def new_run(
     strategy: str,
     generations: int,
     population: int,
+    lookahead: int | None,
     seed: int,
 ) -> Run:
-    """The record of a run about to start. Two runs with equal settings differ in id: it holds the time."""
+    """The record of a run about to start."""
     for name, value in (("generations", generations), ("population", population)):
         if value < 1:
             raise UsageError(f"{name} is {value}", next_step=f"give {name} of at least 1")
+    if lookahead is not None and lookahead < 0:
+        raise UsageError(f"lookahead is {lookahead}", next_step="give 0, or how many generations may overlap")
     if not 0 <= seed < 2**63:
         raise UsageError(f"seed is {seed}", next_step="give a seed from 0 to 2**63 - 1")
     if not models:
@@ -313,23 +391,74 @@ def new_run(
         raise UsageError(
             f"task {task.name} has no seed.cu, and mutate starts from one", next_step="write one or name another model"
         )
-    name = device if isinstance(device, str) else device.name
     return Run(
-        id=digest(task.digest, *models, name, strategy, str(seed), str(time.time_ns()), tag="r", length=12),
+        id=new_id(task),
         task=task.name,
         task_digest=task.digest,
         models=tuple(models),
-        device=name,
+        device=device if isinstance(device, str) else device.name,
         strategy=strategy,
         generations=generations,
         population=population,
         seed=seed,
+        lookahead=(0 if set(models) == {"mutate"} else 1) if lookahead is None else lookahead,
     )
 
 
-def check_resumable(run: Run, task: Task) -> None:
+def new_id(task: Task) -> str:
+    """Two runs with equal settings differ in id."""
+    return digest(task.digest, secrets.token_hex(16), tag="r", length=12)
+
+
+def check_same_task(run: Run, task: Task) -> None:
     if (run.task, run.task_digest) != (task.name, task.digest):
         raise UsageError(
             f"run {run.id} is of task {run.task} ({run.task_digest}), which is now {task.name} ({task.digest})",
             next_step="start a new run: times of a changed task do not compare",
         )
+
+
+def prices_of(models: Iterable[str], settings: Settings) -> dict[str, Price | None]:
+    """What each model asks; None: not known."""
+    return {name: price_of(name, settings.prices) for name in models}
+
+
+def check_payable(prices: Mapping[str, Price | None], budget: Budget) -> None:
+    """Refuses a budget in dollars that could not be kept."""
+    unknown = [name for name, price in prices.items() if price is None]
+    if budget.usd is not None and unknown:
+        raise UsageError(
+            f"a budget of {budget.usd:g} US dollars cannot be kept: the price of {', '.join(unknown)} is not known",
+            next_step="give it in kernelevo.toml under [prices] (see README.md), or leave --budget-usd out",
+        )
+
+
+def sleeper(stopping: threading.Event) -> Callable[[float], None]:
+    """Waits before a request is sent again; a run that stops does not send it."""
+
+    def sleep(seconds: float) -> None:
+        if stopping.wait(seconds):
+            raise ModelError("the run stops, and the request is not sent again")
+
+    return sleep
+
+
+def floor_ns(task: Task, device: Device) -> float | None:
+    """The time that DRAM bandwidth alone takes for all inputs and outputs: geometric mean over the BENCH cases.
+
+    None where the device does not know the bandwidth of its target. Inputs that fit into the L2 may come faster.
+    """
+    rate = device.facts.get("dram_bytes_per_second")
+    cases = [case for case in task.cases if case.purpose is Purpose.BENCH]
+    if not rate or not cases:
+        return None
+    import torch
+
+    product = 1.0
+    for case in cases:
+        inputs = task.inputs(case, torch.Generator().manual_seed(case.seed))
+        outputs = task.reference(*inputs)
+        tensors = [t for t in (*inputs, *(outputs if isinstance(outputs, tuple) else (outputs,)))]
+        moved = sum(t.nbytes for t in tensors if isinstance(t, torch.Tensor))
+        product *= (moved / rate * 1e9) ** (1 / len(cases))
+    return product

@@ -171,10 +171,10 @@ class Reply:
     model: str
     text: str
     rewrites: tuple[Rewrite, ...] = ()  # what `mutate` did to the parents; empty for language models
-    input_tokens: int | None = None
-    cached_tokens: int | None = None
-    output_tokens: int | None = None
-    reasoning_tokens: int | None = None
+    input_tokens: int | None = None  # all of them
+    cached_tokens: int | None = None  # those of the input that came from the provider's cache
+    output_tokens: int | None = None  # all of them
+    reasoning_tokens: int | None = None  # those of the output that were thought
     cost_usd: float | None = None  # None: unknown, never 0 by default
     seconds: float  # wall-clock time of the call
     finish_reason: str  # "stop", "length", "refusal", ... in the provider's words
@@ -476,7 +476,7 @@ class Trial:
     told: bool  # False: still under way
     candidate: str | None  # None: not told, or the replies held none
     score_ns: float | None  # None: not told, did not pass, or has no time
-    cost_usd: float | None  # of the job's calls so far; None: unknown
+    cost_usd: float | None  # of the job's replies; None: not told, or unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,13 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
+from providers.scripts import kernel
 
 from kernelevo import evolve, load_task, open_archive
 from kernelevo.config import Settings
 from kernelevo.devices.emulator import EmulatorDevice
 from kernelevo.errors import UsageError
-from kernelevo.evolve import Event, Step
+from kernelevo.models import Failed, unwatched
 from kernelevo.records import Operator, Prompt, Reply, TimingKind
+from kernelevo.site import Event, Step
 
 pytestmark = [pytest.mark.nvcc, pytest.mark.slow]
 
@@ -31,12 +33,13 @@ class Scripted:
     """A model that gives the replies it was made with, and counts what it was asked."""
 
     name = "scripted"
+    free = False
 
     def __init__(self, *replies: str) -> None:
         self.replies = replies
         self.prompts: list[Prompt] = []
 
-    def propose(self, prompt: Prompt) -> Reply:
+    def propose(self, prompt: Prompt, *, limit_usd: float | None = None, failed: Failed = unwatched) -> Reply:
         self.prompts.append(prompt)
         text = self.replies[(len(self.prompts) - 1) % len(self.replies)]
         return Reply(model=self.name, text=text, cost_usd=0.5, seconds=0.0, finish_reason="stop")
@@ -49,10 +52,10 @@ def test_every_kind_of_reply_becomes_a_row_and_the_run_goes_on(tmp_path: Path, d
     wrong = SEED.replace("0.5f", "0.25f")
     assert wrong != SEED
     model = Scripted(
-        "I would rather not.",
+        *["I would rather not."] * 3,
         f"```cuda\n{SEED.replace('int', 'integer', 1)}```",
         f"Here:\n```cuda\n{wrong}```\n",
-        f"```cuda\n// faster\n{SEED}```",
+        f"```cuda\n{kernel(2)}```",
     )
     events: list[Event] = []
     with open_archive(tmp_path / "a.sqlite") as archive:
@@ -64,20 +67,25 @@ def test_every_kind_of_reply_becomes_a_row_and_the_run_goes_on(tmp_path: Path, d
             generations=2,
             population=2,
             strategy="best_of_n",
+            lookahead=0,
+            settings=Settings(proposals=1),
             watch=events.append,
         )
         statuses = [s.status for s in archive.scored(result.run.id)]
         assert statuses == ["passed", "build failed", "wrong", "passed"]
         assert archive.told(result.run.id) == {0, 1, 2, 3, 4}
-        assert archive.ledger.cost(result.run.id).cost_usd == 2.0
+        cost = archive.ledger.cost(result.run.id)
+        assert (cost.calls, cost.failed_calls, cost.cost_usd) == (6, 0, 3.0)  # the first job was asked three times
         assert result.best is not None
         evaluation = archive.known(result.best.id, load_task("gelu"), "emulator")
         assert evaluation is not None and evaluation.timing is not None
         assert evaluation.timing.kind is TimingKind.PREDICTED
         assert {p.operator for p in model.prompts} == {Operator.OPTIMIZE}
         assert all(SEED in p.messages[1].text for p in model.prompts)
-    assert sum(event.step is Step.TOLD for event in events) == 4  # the reply without a kernel is told as text
-    assert any("neither a fenced block" in event.text for event in events)
+        assert "was of no use" in model.prompts[1].messages[1].text
+    told = [event for event in events if event.step is Step.TOLD]
+    assert len(told) == 5
+    assert sum(event.candidate is None and bool(event.text) for event in told) == 1
 
 
 def lineage(archive_path: Path) -> list[tuple[object, ...]]:

@@ -12,9 +12,19 @@ PACKAGE = Path(__file__).resolve().parent.parent / "kernelevo"
 
 VOCABULARY = {"records", "errors"}
 PROTOCOLS = {"devices", "models"}  # their __init__ only
-STAGES = {"tasks", "toolchain", "build", "verify", "measure", "selection", "prompt", "propose", "archive"}
+STAGES = {"tasks", "toolchain", "build", "verify", "measure", "selection", "prompt", "propose", "archive", "judges", "novelty"}
 IMPLEMENTATIONS = {"devices", "models", "worker"}
-JOINTS = {"cascade", "evaluate", "evolve", "lint", "selftest", "__init__"}
+JOINTS = {"cascade", "evaluate", "evolve", "lint", "selftest", "__init__"} | {
+    "agents",
+    "compare",
+    "decide",
+    "judging",
+    "mcp",
+    "memory",
+    "proposing",
+    "site",
+    "tune",
+}
 
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:

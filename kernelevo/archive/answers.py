@@ -42,8 +42,10 @@ class Cost:
     """What a run's requests to models cost. Tokens and dollars are of the requests for which they are known."""
 
     calls: int  # failed ones and those under way included
-    calls_of_unknown_cost: int
+    free_calls: int  # of free models
     failed_calls: int
+    calls_under_way: int
+    calls_of_unknown_cost: int  # those under way apart
     cost_usd: float
     input_tokens: int
     cached_tokens: int
@@ -112,6 +114,7 @@ class Lease:
     run: str
     iteration: int
     holder: str
+    leased_at: str  # ISO 8601, UTC
     leased_until: str  # ISO 8601, UTC
     expired: bool
 

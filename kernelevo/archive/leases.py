@@ -44,7 +44,14 @@ class Leases:
                 "leased_until": until,
             }
             rows.insert(connection, {t.Leases: [row]})
-        return Lease(run=job.run, iteration=job.iteration, holder=holder, leased_until=until, expired=False)
+        return Lease(
+            run=job.run,
+            iteration=job.iteration,
+            holder=holder,
+            leased_at=written(now),
+            leased_until=until,
+            expired=False,
+        )
 
     def newest(self, run: str, iteration: int) -> Lease | None:
         """Who has, or had, a job; None: it was never handed out."""
@@ -57,6 +64,7 @@ class Leases:
             run=run,
             iteration=iteration,
             holder=row.holder,
+            leased_at=row.leased_at,
             leased_until=row.leased_until,
             expired=row.leased_until <= written(self.clock()),
         )

@@ -51,6 +51,11 @@ class Ledger:
         with writing(self.engine) as connection:
             rows.insert(connection, {t.CallEnds: [self._end(call, failed.kind, failed.text, failed, failed.seconds)]})
 
+    def withdraw(self, call: int) -> None:
+        """Takes back a request that was never sent."""
+        with writing(self.engine) as connection:
+            connection.execute(delete(t.Calls).where(t.Calls.id == call))
+
     def close_cut_off(self, run: str) -> int:
         """Ends the requests of a run that nothing ended: their process died. Gives how many there were.
 
@@ -69,12 +74,20 @@ class Ledger:
             row = connection.execute(text(COST), {"run": run}).mappings().one()
         return Cost(
             calls=row["calls"],
-            calls_of_unknown_cost=row["calls"] - row["priced"],
+            free_calls=row["free"] or 0,
             failed_calls=row["failed"] or 0,
+            calls_under_way=row["under_way"] or 0,
+            calls_of_unknown_cost=row["calls"] - row["priced"] - (row["under_way"] or 0),
             cost_usd=float(row["cost_usd"] or 0.0),
             seconds=float(row["seconds"] or 0.0),
             **{name: int(row[name] or 0) for name in TOKENS},
         )
+
+    def spending(self, run: str) -> dict[int, float | None]:
+        """US dollars of each iteration's requests, judges and failures included; None: not all of them are known."""
+        with reading(self.engine) as connection:
+            found = connection.execute(text(SPENDING), {"run": run})
+            return {row.iteration: None if row.unknown else float(row.cost_usd) for row in found}
 
     # --- what was agreed when the run began ---------------------------------------------------------------------------
 
@@ -253,9 +266,16 @@ WHERE c.run_id = :run AND NOT EXISTS (SELECT 1 FROM call_ends x WHERE x.call_id 
 COST = """
 SELECT COUNT(*) AS calls, COUNT(cost_usd) AS priced, SUM(cost_usd) AS cost_usd, SUM(seconds) AS seconds,
        SUM(CASE WHEN outcome IN ('reply', 'judged', 'under way') THEN 0 ELSE 1 END) AS failed,
+       SUM(CASE WHEN outcome = 'under way' THEN 1 ELSE 0 END) AS under_way,
+       SUM(CASE WHEN started_at IS NULL AND cost_usd = 0 THEN 1 ELSE 0 END) AS free,
        SUM(input_tokens) AS input_tokens, SUM(cached_tokens) AS cached_tokens, SUM(output_tokens) AS output_tokens,
        SUM(reasoning_tokens) AS reasoning_tokens
 FROM ledger WHERE run = :run
+"""
+
+SPENDING = """
+SELECT iteration, SUM(cost_usd) AS cost_usd, COUNT(*) - COUNT(cost_usd) AS unknown
+FROM ledger WHERE run = :run GROUP BY iteration
 """
 
 JUDGEMENTS = """

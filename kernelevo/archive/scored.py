@@ -16,12 +16,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, column, exists, func, select, table
+from sqlalchemy import Connection, bindparam, exists, func, select
 
 from kernelevo.archive import tables as t
 from kernelevo.records import Behaviour, Operator, Scored, Trial
-
-Ledger = table("ledger", column("run"), column("iteration"), column("cost_usd"))
 
 # What was recorded in a run after an attempt.
 NEWS = (
@@ -46,8 +44,8 @@ NEWS = (
         .scalar_subquery()
         .label("length"),
         exists().where(t.Tunables.candidate_id == t.Attempts.candidate_id).label("tunables"),
-        select(func.sum(Ledger.c.cost_usd))
-        .where(Ledger.c.run == t.Attempts.run_id, Ledger.c.iteration == t.Attempts.iteration)
+        select(func.sum(t.Replies.cost_usd))
+        .where(t.Replies.run_id == t.Attempts.run_id, t.Replies.iteration == t.Attempts.iteration)
         .scalar_subquery()
         .label("cost_usd"),
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import RLock
 from types import TracebackType
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, bindparam, case, func, select, text, update
+from sqlalchemy import Connection, Engine, RowMapping, Select, bindparam, case, exists, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -102,6 +102,11 @@ class Archive:
         self.ledger = Ledger(engine, self.now)
         self.notes = Notes(engine, self.now)
         self.leases = Leases(engine, clock)
+
+    @property
+    def file(self) -> Path | None:
+        """The file it is, or None where it is a server's."""
+        return Path(str(self.engine.url.database)) if self.engine.dialect.name == "sqlite" else None
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
@@ -246,6 +251,17 @@ class Archive:
         """The stored reply of that attempt, or None when it has to be asked for."""
         with reading(self.engine) as connection:
             return rows.read_replies(connection, job.run, job.iteration).get(attempt)
+
+    def has_replies(self, run: str) -> bool:
+        """Whether any model answered in a run."""
+        with reading(self.engine) as connection:
+            return connection.execute(select(exists().where(t.Replies.run_id == run))).scalar_one()
+
+    def reason(self, run: str, iteration: int) -> str | None:
+        """Why an iteration has no candidate, or none that was evaluated."""
+        query = select(t.Attempts.reason).where(t.Attempts.run_id == run, t.Attempts.iteration == iteration)
+        with reading(self.engine) as connection:
+            return connection.execute(query).scalar()
 
     def replies(self, run: str, iteration: int) -> tuple[Reply, ...]:
         """All replies of a job, by attempt."""

@@ -117,7 +117,8 @@ UNION ALL
 SELECT r.run_id, r.iteration, 'propose', r.model, 'reply', NULL, r.input_tokens, r.cached_tokens, r.output_tokens,
        r.reasoning_tokens, r.cost_usd, r.seconds, NULL, r.received_at
 FROM replies r
-WHERE r.call_id IS NULL
+JOIN runs u ON u.id = r.run_id
+WHERE r.call_id IS NULL AND u.replay_of IS NULL
 """
 
 COSTS = """
@@ -160,7 +161,7 @@ VIEWS: dict[str, tuple[str, str]] = {
     "stage_times": ("How often each stage was reached and failed, and its wall-clock seconds.", STAGE_TIMES),
     "ledger": (
         "One row per request to a model, failed ones included: outcome, tokens, dollars. Replies of free models, and "
-        "of archives before schema 0004, have no request of their own and stand as they are.",
+        "of archives before schema 0004, have no request of their own. What a replayed run reads again costs nothing.",
         LEDGER,
     ),
     "costs": (

@@ -23,9 +23,22 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the console script: user errors end with their next step, never with a traceback."""
-    from kernelevo.cli import archive, bench, doctor, emulator, evaluate, evolve, metrics, tasks, verify
+    from kernelevo.cli import (
+        archive,
+        bench,
+        compare,
+        doctor,
+        emulator,
+        evaluate,
+        evolve,
+        metrics,
+        prompt,
+        runs,
+        tasks,
+        verify,
+    )
 
-    for module in (evolve, evaluate, verify, tasks, archive, metrics, doctor, bench, emulator):
+    for module in (evolve, runs, compare, prompt, evaluate, verify, tasks, archive, metrics, doctor, bench, emulator):
         module.register(app)
     try:
         app()

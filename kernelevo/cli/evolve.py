@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from textwrap import indent
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from kernelevo.budget import Budget
 from kernelevo.cli.show import console, diff, duration, lineage_tree, rows, score, status
 from kernelevo.config import read_settings
-from kernelevo.evolve import Event, Step
-from kernelevo.records import Evaluation, Rewrite
+from kernelevo.models.prices import price_of, unknown_price
+from kernelevo.records import Evaluation, Job, Rewrite, Task
+from kernelevo.selection import STRATEGIES
+from kernelevo.site import Event, Step
+
+if TYPE_CHECKING:
+    from kernelevo.archive import Archive
+    from kernelevo.archive.answers import Cost
+    from kernelevo.evolve import Evolution
 
 
 def register(app: typer.Typer) -> None:
@@ -23,13 +31,25 @@ def register(app: typer.Typer) -> None:
 def evolve(
     task: Annotated[str | None, typer.Argument(help="a task's name, or the path of its folder")] = None,
     model: Annotated[list[str] | None, typer.Option(help="proposer; may be given several times [mutate]")] = None,
+    judge: Annotated[
+        list[str] | None, typer.Option(help="model that judges candidates before they are evaluated [none]")
+    ] = None,
     device: Annotated[str, typer.Option(help="emulator or cuda")] = "emulator",
-    strategy: Annotated[str, typer.Option(help="islands, best_of_n or random_parent")] = "islands",
+    strategy: Annotated[str, typer.Option(help=", ".join(STRATEGIES))] = "islands",
     generations: Annotated[int, typer.Option(min=1)] = 4,
     population: Annotated[int, typer.Option(min=1, help="proposals per generation")] = 4,
+    lookahead: Annotated[
+        int | None, typer.Option(min=0, help="generations proposed while earlier ones are under way [1; mutate: 0]")
+    ] = None,
     seed: Annotated[int, typer.Option(help="same seed, same machine: same lineage")] = 0,
     archive: Annotated[str | None, typer.Option(help="SQLite file, or a URL [db/kernelevo.sqlite]")] = None,
     resume: Annotated[str | None, typer.Option(help="id of a run to go on with")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="ends the run before it costs more")] = None,
+    budget_seconds: Annotated[float | None, typer.Option(help="nothing is begun after so long")] = None,
+    max_evaluations: Annotated[int | None, typer.Option(help="nothing is begun after so many candidates")] = None,
+    target_speedup: Annotated[float | None, typer.Option(help="over the task's own kernel: enough")] = None,
+    roofline: Annotated[float | None, typer.Option(help="share of what DRAM bandwidth allows, 0 to 1: enough")] = None,
+    stagnation: Annotated[int | None, typer.Option(help="ends after so many iterations without a new best")] = None,
     sandbox: Annotated[str | None, typer.Option(help="required or best-effort [best-effort]")] = None,
 ) -> None:
     """Evolves faster kernels for a task."""
@@ -39,6 +59,14 @@ def evolve(
     from kernelevo.tasks import load_task
 
     settings = read_settings(archive=archive, sandbox=sandbox)
+    budget = Budget(
+        usd=budget_usd,
+        seconds=budget_seconds,
+        evaluations=max_evaluations,
+        speedup=target_speedup,
+        roofline=roofline,
+        stagnation=stagnation,
+    )
     with open_archive(settings.archive) as opened:
         if task is None:
             if resume is None:
@@ -46,36 +74,63 @@ def evolve(
             task = opened.get_run(resume).task  # below the tasks folder; a task elsewhere is named with --resume
         loaded = load_task(task, root=settings.tasks)
         console.print(f"[bold]{loaded.title}[/bold], archive {settings.archive}")
+        for name in dict.fromkeys([*(model or ()), *(judge or ())]):
+            if price_of(name, settings.prices) is None:
+                console.print(f"warning: {unknown_price(name)}", style="yellow", markup=False)
         with Progress() as progress:
             result = run_evolution(
                 loaded,
                 opened,
                 models=model or ["mutate"],
+                judges=judge or [],
                 device=device,
                 strategy=strategy,
                 generations=generations,
                 population=population,
+                lookahead=lookahead,
                 seed=seed,
+                budget=budget,
                 resume=resume,
                 settings=settings,
                 watch=progress.watch,
             )
-        console.print(f"\n{result.candidates} candidates in {result.seconds:.0f} s, run {result.run.id}")
-        if result.best is None:
-            console.print("no candidate passed", style="red")
-            console.print(f"next: kernelevo archive show {result.run.id}")
-            raise typer.Exit(1)
-        evaluations = {c.id: opened.known(c.id, loaded, result.run.device) for c in (result.best, result.seed) if c}
-        console.print("\n[bold]lineage of the best[/bold]")
-        console.print(lineage_tree(opened.lineage(result.best.id, run=result.run.id)))
-        if result.seed is not None and result.best.id != result.seed.id:
-            console.print(f"\n[bold]{result.best.id} against the seed kernel[/bold]")
-            console.print(diff(result.seed, result.best))
-        print_gain(evaluations[result.best.id], evaluations.get(result.seed.id) if result.seed else None)
+        print_result(opened, loaded, result)
         console.print(
-            f"\narchive: {settings.archive}\nnext: kernelevo archive show {result.best.id}\n"
+            f"\narchive: {settings.archive}\nnext: kernelevo archive show "
+            f"{result.best.id if result.best else result.run.id}\n"
             f"      kernelevo archive list\n      kernelevo evolve {task} --seed {result.run.seed + 1}"
         )
+        if result.best is None:
+            raise typer.Exit(1)
+
+
+def print_result(archive: Archive, task: Task, result: Evolution) -> None:
+    """What a run came to: why it ended, what it cost, the lineage of the best, and what it gained."""
+    console.print(f"\n{result.candidates} candidates in {result.seconds:.0f} s, run {result.run.id}")
+    if result.stop_reason is not None:
+        console.print(f"ended early: {result.stop_reason}", markup=False)
+    print_cost(archive.ledger.cost(result.run.id))
+    if result.best is None:
+        console.print("no candidate passed", style="red")
+        return
+    evaluations = {c.id: archive.known(c.id, task, result.run.device) for c in (result.best, result.seed) if c}
+    console.print("\n[bold]lineage of the best[/bold]")
+    console.print(lineage_tree(archive.lineage(result.best.id, run=result.run.id)))
+    if result.seed is not None and result.best.id != result.seed.id:
+        console.print(f"\n[bold]{result.best.id} against the seed kernel[/bold]")
+        console.print(diff(result.seed, result.best))
+    print_gain(evaluations[result.best.id], evaluations.get(result.seed.id) if result.seed else None)
+
+
+def print_cost(cost: Cost) -> None:
+    """One line where anything was asked that is not free."""
+    paid = cost.calls - cost.free_calls
+    if not paid:
+        return
+    tokens = f"{cost.input_tokens} input tokens ({cost.cached_tokens} cached), {cost.output_tokens} output tokens"
+    console.print(f"{paid} requests, {cost.failed_calls} of them failed: {cost.cost_usd:.4f} US dollars, {tokens}")
+    if cost.calls_of_unknown_cost:
+        console.print(f"the cost of {cost.calls_of_unknown_cost} requests is not known", style="yellow")
 
 
 def print_gain(best: Evaluation | None, seed: Evaluation | None) -> None:
@@ -118,10 +173,13 @@ class Progress:
             self.live.stop()
 
     def watch(self, event: Event) -> None:
+        if event.job is None:
+            self.say(f"stopping: {event.text}")
+            return
         job = event.job
         parents = " + ".join(job.parents) or "-"
         candidate = event.candidate.id if event.candidate else "-"
-        reached: str | Text = event.step.value
+        reached: str | Text = event.text or event.step.value
         time, best = "-", "-"
         if event.step is Step.TOLD and event.evaluation:
             new = score(event.evaluation)
@@ -130,23 +188,25 @@ class Progress:
             reached = status(event.evaluation.status)
             time = duration(new)
             best = duration(self.best)
-        elif event.text:
-            reached = event.text
-        what = ", ".join([job.operator.value, *(rewrite.name for rewrite in self.made(event))])
+        what = ", ".join([job.operator.value, *(rewrite.name for rewrite in self.made(event, job))])
         self.cells[job.iteration] = [str(job.iteration), what, parents, candidate, reached, time, best]
-        if self.live:
+        if event.step is Step.CALL_FAILED:
+            self.say(f"{job.iteration:>9}  {job.model}: {event.text}")
+        elif self.live:
             self.live.update(self.table())
-        elif event.step is Step.TOLD or (event.step is Step.PROPOSED and event.candidate is None):
-            console.print(
-                f"{job.iteration:>9}  {candidate}: {what} <- {parents}: {reached}, {time}, {best}", markup=False
-            )
+        elif event.step is Step.TOLD:
+            self.say(f"{job.iteration:>9}  {candidate}: {what} <- {parents}: {reached}, {time}, {best}")
 
-    def made(self, event: Event) -> tuple[Rewrite, ...]:
+    def say(self, line: str) -> None:
+        """A line of its own, above the table where there is one."""
+        (self.live.console if self.live else console).print(line, markup=False)
+
+    def made(self, event: Event, job: Job) -> tuple[Rewrite, ...]:
         """The rewrites of this proposal: those that its first parent lacks."""
         if event.candidate is None:
             return ()
         self.rewrites[event.candidate.id] = len(event.candidate.rewrites)
-        before = self.rewrites.get(event.job.parents[0], 0) if event.job.parents else 0
+        before = self.rewrites.get(job.parents[0], 0) if job.parents else 0
         return event.candidate.rewrites[before:]
 
     def table(self) -> Table:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kernelevo.cli.show import console, rows
-from kernelevo.config import read_settings
+from kernelevo.config import provider_key, read_settings
 from kernelevo.errors import ToolchainError
 from kernelevo.records import Purpose, Task
 
@@ -110,7 +110,7 @@ def lint(
     from kernelevo.tasks import list_tasks, load_task
 
     settings = read_settings()
-    model = load_model(judge) if judge is not None else None
+    model = load_model(judge, key=provider_key) if judge is not None else None
     flawed = unjudged = 0
     with load_device("emulator", settings) as device:
         for name in names or [task.name for task in list_tasks(settings.tasks)]:

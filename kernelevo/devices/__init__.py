@@ -64,6 +64,7 @@ class LaunchTime:
     low_ns: float
     high_ns: float
     bottleneck: str  # in words a model can use
+    terms_ns: Mapping[str, float]  # what each limit would take alone: "dram", "latency", "launch", ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +182,11 @@ class Device(Protocol):
     @property
     def timing_target(self) -> str:
         """The GPU that times are for, in words, for example "H100 SXM"."""
+
+    @property
+    def facts(self) -> Mapping[str, float]:
+        """What is known of the GPU that times are for, in the names of emulator/gpus.toml, tables joined by a dot:
+        "multiprocessors", "dram_bytes_per_second", "lanes_per_cycle.fp32". What is not known is not in it."""
 
     def unavailable(self) -> str | None:
         """None when usable here, otherwise why not and what to do."""

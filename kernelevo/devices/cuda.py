@@ -105,6 +105,11 @@ class CudaDevice:
         return self._facts().name
 
     @property
+    def facts(self) -> Mapping[str, float]:
+        rate = self._facts().memory_bytes_per_second
+        return {} if rate is None else {"dram_bytes_per_second": rate}
+
+    @property
     def uuid(self) -> str:
         return self._facts().uuid
 

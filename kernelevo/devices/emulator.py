@@ -57,6 +57,12 @@ class EmulatorDevice:
         self._gpu = predict.load_gpu(gpu)
         self.target = self._gpu.target
         self.timing_target = self._gpu.title
+        self.facts: Mapping[str, float] = {
+            f"{name}.{inner}" if inner else name: float(number)
+            for name, value in self._gpu.constants.items()
+            for inner, number in (value.items() if isinstance(value, Mapping) else (("", value),))
+            if not isinstance(number, str)
+        }
         self.timing_method = f"prediction {predict.VERSION}"
 
     @property
@@ -160,6 +166,10 @@ class EmulatorSession:
             low_ns=predicted.low_seconds * 1e9,
             high_ns=predicted.high_seconds * 1e9,
             bottleneck=predicted.words,
+            terms_ns={
+                "launch": self._gpu["launch_seconds"] * 1e9,
+                **{name: seconds * 1e9 for name, seconds in predicted.terms.items()},
+            },
         )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 
 from kernelevo.devices import Launch, Session
+from kernelevo.measure.limits import class_times
 from kernelevo.records import Case, CaseTiming, Outcome, Task
 
 SAMPLE_BLOCKS = 12  # of each launch that are counted; the others are taken to be like them
@@ -39,7 +40,7 @@ def predict_case(task: Task, case: Case, session: Session, output_bytes: int) ->
         low_ns=sum(t.low_ns for t in times),
         high_ns=sum(t.high_ns for t in times),
         bottleneck=bottleneck(call.launches),
-        counters=total_counters(call.launches),
+        counters={**total_counters(call.launches), **class_times(t.terms_ns for t in times)},
     )
 
 

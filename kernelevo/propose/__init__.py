@@ -15,7 +15,7 @@ from kernelevo.propose.reply import read_source
 from kernelevo.propose.source import read_tunables
 from kernelevo.records import Candidate, Diagnostic, Prompt, Reply
 
-__all__ = ["propose", "read_candidate", "read_source", "read_tunables", "retry_message"]
+__all__ = ["propose", "read_candidate", "read_source", "read_tunables"]
 
 
 def propose(prompt: Prompt, model: Model, *, limit_usd: float | None = None, failed: Failed = unwatched) -> Reply:
@@ -44,20 +44,3 @@ def read_candidate(reply: Reply, prompt: Prompt, *, entry: str) -> Candidate | D
         rewrites=(first.rewrites if first and reply.rewrites else ()) + reply.rewrites,
         tunables=tunables,
     )
-
-
-def retry_message(diagnostic: Diagnostic) -> str:
-    """What a model is told when its reply held no candidate: what was wrong, and the forms that can be read."""
-    place = f"line {diagnostic.line} of your file: " if diagnostic.line else ""
-    return f"""Your last reply could not be used, and nothing of it was compiled.
-{place}{diagnostic.text}
-
-Answer again in exactly one of these two forms:
-1. The whole .cu file in one ```cuda block, with nothing left out, ending with PYBIND11_MODULE(TORCH_EXTENSION_NAME, m).
-2. Only if you were shown a kernel: changes to it (to the first, if you were shown several), each as
-<<<<<<< SEARCH
-lines copied from the kernel as it was shown to you, enough of them to occur there only once
-=======
-the lines that replace them
->>>>>>> REPLACE
-"""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.providers.server import Answer, Request, error, reply
+from providers.server import Answer, Request, error, reply
 
 SEED = (Path(__file__).resolve().parents[2] / "tasks" / "gelu" / "seed.cu").read_text()
 
 
 def kernel(number: int) -> str:
-    """A correct kernel that differs from all others: its block size and a comment."""
-    threads = (64, 128, 256, 512)[number % 4]
-    return f"// kernel {number}\n" + SEED.replace("threads = 256", f"threads = {threads}")
+    """A correct kernel that differs from all others in its names; it has one of four block sizes."""
+    text = SEED.replace("threads = 256", f"threads = {(64, 128, 256, 512)[number % 4]}")
+    for name in ("gelu_kernel", "value", "threads", "blocks", "n", "i"):
+        text = re.sub(rf"\b{name}\b", f"{name}_{number}", text)
+    return f"// kernel {number}\n{text}"
 
 
 def whole(number: int) -> Answer:
@@ -22,9 +25,10 @@ def whole(number: int) -> Answer:
 
 
 def edit(number: int) -> Answer:
+    lines = "\n".join(f"static const int unused_{number}_{i} = {i};" for i in range(6))
     return reply(
-        f"PLAN: a comment, {number}\n<<<<<<< SEARCH\n#include <torch/extension.h>\n=======\n"
-        f"#include <torch/extension.h>  // edit {number}\n>>>>>>> REPLACE\n"
+        f"PLAN: constants, {number}\n<<<<<<< SEARCH\n#include <torch/extension.h>\n=======\n"
+        f"#include <torch/extension.h>\n{lines}\n>>>>>>> REPLACE\n"
     )
 
 
@@ -37,7 +41,7 @@ MISTAKES: tuple[Callable[[int], Answer], ...] = (
     lambda n: reply("I cannot help with that.", finish="refusal"),
     lambda n: reply("Here is some prose about GELU, and no kernel."),
     lambda n: reply(f"```cuda\n{kernel(n)[:200]}", finish="length"),
-    lambda n: reply(f"```cuda\n{kernel(n).replace('int64_t', 'int65_t', 1)}```"),  # does not compile
+    lambda n: reply(f"```cuda\n{kernel(n).replace('int ', 'integer ', 1)}```"),  # does not compile
     lambda n: reply(f"```cuda\n{kernel(n).replace('0.5f', '0.25f')}```"),  # is wrong
     whole,
     edit,
@@ -51,9 +55,8 @@ def mixed(request: Request) -> Answer:
 
 
 def good(request: Request) -> Answer:
-    """A kernel for every request, made from what the prompt says and from nothing else: it can be asked again."""
-    found = re.search(r"// kernel (\d+)", request.user)
-    return whole(int(found[1]) + 1 if found else 0)
+    """A kernel for every request, made from what the prompt says and from nothing else: asked again, it is the same."""
+    return whole(zlib.crc32(request.user.encode()) % 1_000_000)
 
 
 def judge(request: Request) -> Answer:

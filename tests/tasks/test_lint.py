@@ -209,12 +209,13 @@ class Scripted:
     """A model that gives prepared answers and keeps what it was asked."""
 
     name = "scripted"
+    free = False
 
     def __init__(self, *answers):
         self.answers = iter(answers)
         self.prompts = []
 
-    def propose(self, prompt):
+    def propose(self, prompt, *, limit_usd=None, failed=None):
         self.prompts.append(prompt)
         return Reply(model=self.name, text=next(self.answers), seconds=0.1, finish_reason="stop")
 

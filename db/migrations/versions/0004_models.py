@@ -28,7 +28,8 @@ UNION ALL
 SELECT r.run_id, r.iteration, 'propose', r.model, 'reply', NULL, r.input_tokens, r.cached_tokens, r.output_tokens,
        r.reasoning_tokens, r.cost_usd, r.seconds, NULL, r.received_at
 FROM replies r
-WHERE r.call_id IS NULL
+JOIN runs u ON u.id = r.run_id
+WHERE r.call_id IS NULL AND u.replay_of IS NULL
 """
 
 COSTS = """
