@@ -9,10 +9,10 @@ One decision, in this order:
     otherwise                     the operators' bandit: optimize; crossover where there are unlike parents; explore in
                                   stagnation
 
-Iterations go round the islands. A parent comes from the elites of the iteration's island, the best `elites` of each
-cell of its grid, or with probability `migration` from those of all islands. With probability `greed` it is the best of
-them outright; otherwise it is drawn by weight. The second parent of a crossover comes from the elites of all islands,
-drawn by weight among those of another behaviour. An exploration starts from the best of a cell, each cell of the grid
+Iterations go round the islands. A parent comes from the elites of the iteration's island, the best ELITES of each cell
+of its grid and the seed, or with probability `migration` from those of all islands. With probability `greed` it is the
+best of them outright; otherwise it is drawn by weight. The second parent of a crossover comes from the elites of all
+islands, drawn by weight among those of another behaviour. An exploration starts from the best of a behaviour, each
 being as likely as any other (as in MAP-Elites, arXiv 1504.04909), so that what few candidates do is tried as often as
 what many do. Prompts are shown the best of up to two other behaviours beside the parents.
 """
@@ -65,7 +65,7 @@ class Islands:
         if best := to_tune(population, standing):
             return Choice(operator=Operator.TUNE, parents=(best.candidate,), island=island)
         pulls = read_pulls(population, standing)
-        native = standing.elites(island)
+        native = [s for s in everywhere if s.island in (island, None)]
         pool = everywhere if not native or rng.random() < self.migration else native
         operator, parents = self._parents(population, standing, pulls, pool, everywhere, iteration, rng)
         return Choice(

@@ -96,14 +96,9 @@ class Standing:
         ranks = self.cells[rng.choices(cells, weights=[len(self.cells[cell]) for cell in cells])[0]]
         return self.entries[rng.choice(ranks).candidate]
 
-    def elites(self, island: int | None = None) -> list[Scored]:
-        """The best of each cell, at most ELITES, best first; of one island and what belongs to all, or of all."""
-        ranks = [
-            rank
-            for cell, cell_ranks in self.cells.items()
-            if island is None or cell.island in (island, NOWHERE)
-            for rank in cell_ranks[:ELITES]
-        ]
+    def elites(self) -> list[Scored]:
+        """The best of each cell, at most ELITES of it; best first."""
+        ranks = [rank for cell_ranks in self.cells.values() for rank in cell_ranks[:ELITES]]
         return [self.entries[rank.candidate] for rank in sorted(ranks)]
 
     def best_before(self, generation: int) -> float | None:

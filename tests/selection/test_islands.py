@@ -83,6 +83,13 @@ def test_a_parent_migrates_as_often_as_it_is_said_to() -> None:
     assert fits(abroad, {"c-0": 0.3, "c-1": 0.7})
 
 
+def test_the_seed_is_at_home_on_every_island() -> None:
+    population = seeded(scored(0, 1.0), scored(1, 2.0, island=0), scored(2, 3.0, island=1))
+    for island in (0, 1):
+        choices = draws(Islands(greed=1.0, migration=0.0, simplify=10**9), population, island=island)
+        assert {c.parents[0] for c in choices} == {"c-0"}
+
+
 def test_every_island_has_the_same_number_of_iterations() -> None:
     population = seeded(scored(0, 1.0))
     assert Counter(c.island for c in draws(Islands(islands=3), population)) == {i: DRAWS // 3 for i in range(3)}

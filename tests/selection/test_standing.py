@@ -57,7 +57,7 @@ def test_only_what_changed_is_looked_at() -> None:
     assert differences(entries, later) == ([entries[5]], [changed, new])
 
 
-def test_elites_are_the_best_of_every_cell_of_the_island_and_of_the_seed() -> None:
+def test_elites_are_the_best_of_every_cell_best_first() -> None:
     def cell(first: int, island: int | None, behaviour: object) -> list[Scored]:
         return [scored(first + i, 100.0 + first + i, island=island, behaviour=behaviour) for i in range(ELITES + 2)]
 
@@ -65,7 +65,6 @@ def test_elites_are_the_best_of_every_cell_of_the_island_and_of_the_seed() -> No
     here, elsewhere = cell(1, 0, MEMORY), cell(30, 1, MEMORY)
     other = cell(60, 0, COMPUTE)
     standing = Standing().update((seed, *here, *elsewhere, *other))
-    assert standing.elites(0) == [*here[:ELITES], *other[:ELITES], seed]
     assert standing.elites() == [*here[:ELITES], *elsewhere[:ELITES], *other[:ELITES], seed]
     assert set(standing.cells) == {
         Cell(-1, "", ""),
