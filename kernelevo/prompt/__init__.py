@@ -84,7 +84,6 @@ def write_prompt(
     target: str,
     material: Material | None = None,
     budget_tokens: int = BUDGET_TOKENS,
-    feedback: Mapping[str, str] | None = None,
 ) -> Prompt:
     """The prompt for one job.
 
@@ -92,13 +91,10 @@ def write_prompt(
     target: what nvcc compiles for, for example "sm_90".
     material: everything that is shown besides.
     budget_tokens: estimated tokens that no prompt exceeds.
-    feedback: candidate id -> words, shown where material has no evaluation of it.
 
     Raises PromptTooLargeError when what may not be cut exceeds the budget.
     """
-    return compose(
-        task, job, parents, target=target, material=material, budget_tokens=budget_tokens, feedback=feedback
-    ).prompt
+    return compose(task, job, parents, target=target, material=material, budget_tokens=budget_tokens).prompt
 
 
 def compose(
@@ -109,7 +105,6 @@ def compose(
     target: str,
     material: Material | None = None,
     budget_tokens: int = BUDGET_TOKENS,
-    feedback: Mapping[str, str] | None = None,
 ) -> Composition:
     """The same with the sizes of its parts."""
     material = material or Material()
@@ -118,11 +113,7 @@ def compose(
     system = read_template("system.j2").render(system_facts(task, target, material.gpu))
     parents_text = "".join(macro("kernel")(parent, title) for parent, title in titled(parents))
     retry = retry_text(material.retry, job.operator)
-    items = {
-        name: found
-        for name, found in collect(parents, material, feedback or {}).items()
-        if found and name in names_in(template)
-    }
+    items = {name: found for name, found in collect(parents, material).items() if found and name in names_in(template)}
     texts = {name: [part_text(name, found, count) for count in counts_of(found)] for name, found in items.items()}
 
     def render(parts: Mapping[str, str]) -> str:
@@ -171,14 +162,14 @@ def compose(
     return Composition(prompt=prompt, parts=tuple(parts), tokens=estimate_tokens(len(system) + len(user)))
 
 
-def collect(parents: Sequence[Candidate], material: Material, feedback: Mapping[str, str]) -> dict[str, list[Any]]:
+def collect(parents: Sequence[Candidate], material: Material) -> dict[str, list[Any]]:
     """The items of each part in the order of PARTS, most useful first, bounded where others wrote them."""
     return {
-        "feedback": about_parents(parents, material, feedback),
+        "feedback": about_parents(parents, material),
         "hints": [bounded(hint).strip() for hint in material.hints],
         "tried": [tried_line(tried) for tried in material.tried],
         "siblings": [sibling_line(sibling) for sibling in material.siblings],
-        "lessons": [f"[{lesson.task}] {bounded(lesson.text).strip()}" for lesson in material.lessons],
+        "lessons": [lesson_text(lesson) for lesson in material.lessons],
         "inspirations": [
             {"title": inspiration_title(candidate, material), "source": candidate.source}
             for candidate in material.inspirations
@@ -188,15 +179,10 @@ def collect(parents: Sequence[Candidate], material: Material, feedback: Mapping[
     }
 
 
-def about_parents(parents: Sequence[Candidate], material: Material, feedback: Mapping[str, str]) -> list[str]:
+def about_parents(parents: Sequence[Candidate], material: Material) -> list[str]:
     """Facts about each parent; of several, in turns, each with the kernel's number."""
-    facts = []
-    for parent in parents:
-        evaluation = material.evaluations.get(parent.id)
-        if evaluation is not None:
-            facts.append(facts_about(evaluation, parent))
-        else:
-            facts.append(tuple(bounded(line) for line in feedback.get(parent.id, "").splitlines() if line.strip()))
+    known = [(material.evaluations.get(parent.id), parent) for parent in parents]
+    facts = [facts_about(evaluation, parent) if evaluation is not None else () for evaluation, parent in known]
     if len(facts) == 1:
         return list(facts[0])
     longest = max(map(len, facts), default=0)
@@ -217,6 +203,12 @@ def sibling_line(sibling: Sibling) -> str:
     came = f"{sibling.ratio:.2f}x" if sibling.ratio is not None else sibling.status
     reason = f" ({one_line(sibling.reason)})" if sibling.reason else ""
     return f"- {one_line(sibling.change)}: {came}{reason}"
+
+
+def lesson_text(lesson: Lesson) -> str:
+    """Its words, which begin with the task that they are about."""
+    text = bounded(lesson.text).strip()
+    return text if text.startswith(f"{lesson.task}: ") else f"{lesson.task}: {text}"
 
 
 def inspiration_title(candidate: Candidate, material: Material) -> str:

@@ -53,7 +53,7 @@ def _facts(evaluation: Evaluation, lines: list[str]) -> Iterator[str]:
             if case.outcome is not Outcome.PASSED:
                 yield from failed_case(case, verdict.reason or "", lines)
         passed = sum(case.outcome is Outcome.PASSED for case in verdict.cases)
-        yield f"{passed} cases passed before it" + (
+        yield f"{passed} {'case' if passed == 1 else 'cases'} passed before it" + (
             f", the last one {[c for c in verdict.cases if c.outcome is Outcome.PASSED][-1].case.name}"
             if passed
             else ""
@@ -104,7 +104,8 @@ def failed_case(case: CaseVerdict, told_before: str, lines: list[str]) -> Iterat
         told.append(f"worst at {case.worst}")
     yield f"The case: {'; '.join(told)}"
     for finding in case.findings:
-        yield f"{finding.kind}{place(finding)}: {finding.text}{quoted(finding.line, lines)}"
+        text = f": {finding.text}" if finding.text not in told_before else ""
+        yield f"{finding.kind}{place(finding)}{text}{quoted(finding.line, lines)}"
 
 
 def place(finding: Finding) -> str:
