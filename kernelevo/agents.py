@@ -145,6 +145,8 @@ def ask(
         raise UsageError(f"a new run, and run {run}", next_step="ask for one of the two")
     found = archive.get_run(run) if run is not None else None
     with load_device(found.device if found and isinstance(device, str) else device, settings) as opened:
+        if found is not None:
+            check_device(found, opened)
         chosen = reopened(archive, task, found) if found else current(archive, task, opened, new, strategy, seed)
         site = site_of(chosen, task, archive, opened, settings, watch)
         while True:
@@ -168,6 +170,14 @@ def check_agents(run: Run) -> None:
         raise UsageError(
             f"run {run.id} is not an agent's: it asks {', '.join(run.models)}",
             next_step=f"kernelevo evolve --resume {run.id} goes on with it; kernelevo ask {run.task} without a run",
+        )
+
+
+def check_device(run: Run, device: Device) -> None:
+    if run.device != device.name:
+        raise UsageError(
+            f"run {run.id} is of device {run.device}, not {device.name}",
+            next_step=f"use --device {run.device}, or begin a new run (--new)",
         )
 
 
@@ -346,7 +356,7 @@ def read_replies(site: Site, job: Job, replies: tuple[Reply, ...]) -> tuple[Prom
 
 
 def words_of(diagnostic: Diagnostic) -> str:
-    return f"line {diagnostic.line}: {diagnostic.text}" if diagnostic.line else diagnostic.text
+    return f"line {diagnostic.line} of your file: {diagnostic.text}" if diagnostic.line else diagnostic.text
 
 
 # --- tell -----------------------------------------------------------------------------------------------------------
@@ -381,6 +391,7 @@ def tell(
     run, found, lease = job_of(job, archive)
     check_same_task(run, task)
     with load_device(device or run.device, settings) as opened:
+        check_device(run, opened)
         site = site_of(run, task, archive, opened, settings, watch)
         replies = archive.replies(run.id, found.iteration)
         prompt, before = read_replies(site, found, replies)

@@ -23,7 +23,6 @@ class CaseTime:
     low_ns: float
     high_ns: float
     bottleneck: str | None
-    counters: dict[str, float]  # name with unit -> value, over the call's launches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +71,7 @@ def report_of(evaluation: Evaluation, candidate: Candidate) -> Report:
 
 
 def case_times(timing: Timing | None) -> tuple[CaseTime, ...]:
-    """Without raw samples."""
+    """Without raw samples and counters."""
     return tuple(
         CaseTime(
             case=timed.case.name,
@@ -80,7 +79,6 @@ def case_times(timing: Timing | None) -> tuple[CaseTime, ...]:
             low_ns=timed.low_ns,
             high_ns=timed.high_ns,
             bottleneck=timed.bottleneck,
-            counters=dict(timed.counters),
         )
         for timed in (timing.cases if timing else ())
     )

@@ -160,6 +160,7 @@ class Predicted:
     target: str | None
     method: str | None
     cases: tuple[CaseTime, ...]
+    counters: dict[str, dict[str, float]]  # case -> name with unit -> value over the call's launches, where not 0
     resources: tuple[KernelResources, ...]  # per kernel
     diagnostics: tuple[Diagnostic, ...]
 
@@ -386,6 +387,10 @@ class Workbench:
             target=timing.target if timing else None,
             method=timing.method if timing else None,
             cases=case_times(timing),
+            counters={
+                c.case.name: {name: value for name, value in c.counters.items() if value}
+                for c in (timing.cases if timing else ())
+            },
             resources=build.resources,
             diagnostics=build.diagnostics,
         )

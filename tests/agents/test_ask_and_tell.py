@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from kernelevo import open_archive
+from kernelevo import load_task, open_archive
 from kernelevo.agents import AgentJob, ask, tell
 from kernelevo.archive import Archive
 from kernelevo.devices.emulator import EmulatorDevice
 from kernelevo.errors import UsageError
 from kernelevo.evolve import evolve
 from kernelevo.explain import explain
-from kernelevo.records import Operator, Prompt, Reply, Task
+from kernelevo.records import Operator, Task
 from kernelevo.site import stop_file
 
 from .conftest import Clock
@@ -156,17 +158,32 @@ def test_a_late_kernel_of_a_job_that_nobody_else_took_is_accepted(
     assert reply.seconds > 5 * 3600
 
 
-def test_a_kernel_whose_evaluation_was_cut_off_is_evaluated_by_whoever_asks_next(
+TELL = """
+import sys
+from kernelevo import load_task, open_archive
+from kernelevo.agents import tell
+with open_archive(sys.argv[1]) as archive:
+    tell(sys.argv[2], sys.stdin.read(), archive, load_task("gelu"))
+"""
+
+
+def test_a_kernel_whose_evaluation_was_killed_is_evaluated_by_whoever_asks_next(
     archive: Archive, job: AgentJob, gelu: Task, seed: str, emulator: EmulatorDevice, clock: Clock
 ) -> None:
-    record = archive.jobs(job.run)[1]
-    prompt = Prompt(operator=Operator.OPTIMIZE, messages=(), parents=(), template="optimize.j2", seed=0)
-    reply = Reply(model="agent", text=f"// cut off\n{seed}", seconds=1.0, finish_reason="stop")
-    archive.record_reply(record, 0, prompt, reply)
+    command = [sys.executable, "-c", TELL, str(archive.file), job.job]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as teller:
+        assert teller.stdin is not None
+        teller.stdin.write(seed.replace("0.5f", "0.25f"))
+        teller.stdin.close()
+        while not archive.replies(job.run, 1):
+            assert teller.poll() is None
+            time.sleep(0.01)
+        teller.kill()
+    assert archive.told(job.run) == {0}
     clock.move(minutes=31)
     following = ask(gelu, archive, holder="second", device=emulator)
     assert following.job == f"{job.run}/2@second"
-    assert [s.iteration for s in archive.scored(job.run)] == [0, 1]
+    assert [(s.iteration, s.status) for s in archive.scored(job.run)] == [(0, "passed"), (1, "wrong")]
     with pytest.raises(UsageError, match="was told already"):
         tell(job.job, seed, archive, gelu, device=emulator)
 
@@ -190,6 +207,20 @@ def test_what_cannot_be_told_or_asked_is_refused_in_a_sentence(
     with pytest.raises(UsageError, match="agent is not a model that can be asked"):
         evolve(gelu, archive, resume=job.run, device=emulator)
     assert archive.told(job.run) == {0} and archive.replies(job.run, 1) == ()
+
+
+def test_a_task_without_a_kernel_of_its_own_begins_with_a_translation(
+    archive: Archive, gelu: Task, emulator: EmulatorDevice, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(gelu.folder, tmp_path / "plain", ignore=shutil.ignore_patterns("seed.cu")))
+    asked = ask(load_task(folder), archive, device=emulator, strategy="greedy")
+    assert (asked.operator, asked.parents) == (Operator.TRANSLATE, ())
+    assert asked.job.startswith(f"{asked.run}/1@") and "torch.nn.functional.gelu" in asked.rules
+    told = tell(
+        asked.job, "<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE", archive, load_task(folder), device=emulator
+    )
+    assert "there is no kernel yet to apply them to" in told.reason
+    assert ask(load_task(folder), archive, device=emulator, new=True).run != asked.run
 
 
 def test_a_run_that_a_person_stopped_hands_nothing_out_until_that_is_taken_back(
