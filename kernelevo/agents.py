@@ -166,6 +166,10 @@ def reopened(archive: Archive, task: Task, run: Run) -> Run:
 
 
 def check_agents(run: Run) -> None:
+    if run.replay_of is not None:
+        raise UsageError(
+            f"run {run.id} repeats {run.replay_of}", next_step=f"kernelevo ask {run.task} --run {run.replay_of}"
+        )
     if run.models != (AGENT,):
         raise UsageError(
             f"run {run.id} is not an agent's: it asks {', '.join(run.models)}",
@@ -188,6 +192,7 @@ def current(archive: Archive, task: Task, device: Device, new: bool, strategy: s
             entry.run
             for entry in archive.list_runs(task=task.name)
             if entry.status == "running"
+            and entry.run.replay_of is None
             and (entry.run.models, entry.run.task_digest, entry.run.device) == ((AGENT,), task.digest, device.name)
         ]
         if open_runs and not new:
