@@ -12,14 +12,15 @@ Reading order: evolve.py (the loop), records.py (the vocabulary), then the folde
 
 from typing import TYPE_CHECKING, Any
 
+from kernelevo.budget import Budget
 from kernelevo.evaluate import evaluate
-from kernelevo.evolve import evolve
+from kernelevo.evolve import Evolution, evolve
 
 if TYPE_CHECKING:
     from kernelevo.archive import open_archive
     from kernelevo.tasks import load_task
 
-__all__ = ["evaluate", "evolve", "load_task", "open_archive"]
+__all__ = ["Budget", "Evolution", "evaluate", "evolve", "load_task", "open_archive"]
 
 
 def __getattr__(name: str) -> Any:

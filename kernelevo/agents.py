@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from kernelevo.budget import Budget
 from kernelevo.config import Settings, read_settings
-from kernelevo.decide import decide, iterations
+from kernelevo.decide import AGENT, decide, iterations
 from kernelevo.devices import Device
 from kernelevo.errors import ArchiveError, UsageError
 from kernelevo.evaluate import load_device
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from kernelevo.archive import Archive
     from kernelevo.archive.answers import Lease
 
-AGENT = "agent"  # stands where a run, a job and a reply name their model
 GENERATIONS = 10_000  # of one run, one job each
 LEASE_SECONDS = 1800.0
 ATTEMPTS = PAID_ATTEMPTS  # replies without a usable kernel, after which a job is told as it is

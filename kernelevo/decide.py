@@ -17,7 +17,9 @@ from kernelevo.selection import Choice, Strategy
 if TYPE_CHECKING:
     from kernelevo.archive import Archive
 
-TUNER = "tune"  # stands where a job names its model, when none is asked
+# What stands where a job names its model, when none is asked:
+TUNER = "tune"  # the search over tunables does it
+AGENT = "agent"  # who asked for the job does it (kernelevo/agents.py)
 
 
 def generation_of(run: Run, iteration: int) -> int:

@@ -186,12 +186,12 @@ def work(site: Site, events: SimpleQueue[Event], watch: Callable[[Event], None])
     reason: str | None = None
     try:
         while True:
+            drain(events, watch)
             if reason is None and (reason := stop_now(site)) is not None:
                 site.stopping.set()
                 site.watch(Event(step=Step.STOPPING, text=reason))
             if reason is None:
                 begin_jobs(site, state, proposals, evaluations)
-            drain(events, watch)
             if not state.proposing and not state.evaluating:
                 return reason
             under_way: list[Future[Any]] = [*state.proposing, *state.evaluating]

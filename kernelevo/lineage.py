@@ -31,7 +31,7 @@ class Decision:
     parents: tuple[str, ...]  # candidate ids
     inspirations: tuple[str, ...]  # candidate ids
     model: str
-    candidate: str  # its id, "none", or "not told"
+    candidate: str  # its id, or "none"
     status: str  # Evaluation.status, or "not evaluated"
 
 
@@ -55,12 +55,14 @@ def first_difference(archive: Archive, one: str, other: str) -> str | None:
 
 
 def lineage(archive: Archive, run: str) -> list[Decision]:
-    """The decisions of a run and what came of them, by iteration."""
+    """The decisions of a run that something came of, by iteration."""
     statuses = {scored.candidate: scored.status for scored in archive.scored(run)}
     trials = {t.iteration: t for t in archive.trials(run, before_iteration=EVER, before_generation=EVER)}
     found = []
     for job in archive.jobs(run):
         trial = trials[job.iteration]
+        if not trial.told:
+            continue
         evaluated = trial.candidate is not None and archive.reason(run, job.iteration) is None
         found.append(
             Decision(
@@ -69,7 +71,7 @@ def lineage(archive: Archive, run: str) -> list[Decision]:
                 parents=job.parents,
                 inspirations=job.inspirations,
                 model=job.model,
-                candidate=trial.candidate or ("none" if trial.told else "not told"),
+                candidate=trial.candidate or "none",
                 status=statuses[trial.candidate] if trial.candidate and evaluated else "not evaluated",
             )
         )

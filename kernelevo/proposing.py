@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from kernelevo.budget import Spent, remaining_usd
 from kernelevo.build.canonical import code_tokens
-from kernelevo.decide import visible
+from kernelevo.decide import AGENT, visible
 from kernelevo.errors import ModelError
 from kernelevo.memory import gather
 from kernelevo.models import Failed, Model, unwatched
@@ -73,7 +73,7 @@ def propose_candidate(site: Site, job: Job, known: Set[str]) -> Proposal:
             return Proposal(candidate=None, reason=str(error))
         reply = reply_of(site, job, attempt, prompt, model)
         found = read_candidate(reply, prompt, entry=site.task.entry)
-        if isinstance(found, Candidate) and not model.free and job.operator not in EDITS:
+        if isinstance(found, Candidate) and job.operator not in EDITS and not (model.free or job.model == AGENT):
             found = too_like(site, job, found) or found
         again = isinstance(found, Diagnostic) or (model.free and found.id in known)
         if not again or site.stopping.is_set():

@@ -21,6 +21,10 @@ from kernelevo.toolchain import GET_NVCC, find_nvcc
 _OWN = pytest.StashKey[Path]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write golden files anew")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     folder = config.stash[_OWN] = Path(tempfile.mkdtemp(prefix="kernelevo-tests-"))
     os.environ.setdefault("KERNELEVO_CACHE", str(folder / "cache"))

@@ -12,13 +12,18 @@ PACKAGE = Path(__file__).resolve().parent.parent / "kernelevo"
 
 VOCABULARY = {"records", "errors"}
 PROTOCOLS = {"devices", "models"}  # their __init__ only
-STAGES = {"tasks", "toolchain", "build", "verify", "measure", "selection", "prompt", "propose", "archive", "judges", "novelty"}
+STAGES = {"tasks", "toolchain", "build", "verify", "measure", "selection", "prompt", "propose", "archive"} | {
+    "judges",
+    "novelty",
+}
 IMPLEMENTATIONS = {"devices", "models", "worker"}
 JOINTS = {"cascade", "evaluate", "evolve", "lint", "selftest", "__init__"} | {
     "agents",
     "compare",
     "decide",
+    "explain",
     "judging",
+    "lineage",
     "mcp",
     "memory",
     "proposing",

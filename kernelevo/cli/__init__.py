@@ -24,6 +24,7 @@ app = typer.Typer(
 def main() -> None:
     """Entry point of the console script: user errors end with their next step, never with a traceback."""
     from kernelevo.cli import (
+        agents,
         archive,
         bench,
         compare,
@@ -38,8 +39,9 @@ def main() -> None:
         verify,
     )
 
-    for module in (evolve, runs, compare, prompt, evaluate, verify, tasks, archive, metrics, doctor, bench, emulator):
-        module.register(app)
+    groups = (evolve, runs, agents, compare, prompt, evaluate, verify, tasks, archive, metrics, doctor, bench, emulator)
+    for group in groups:
+        group.register(app)
     try:
         app()
     except KernelevoError as error:

@@ -19,6 +19,7 @@ from kernelevo.devices.emulator import EmulatorDevice
 from kernelevo.errors import UsageError
 from kernelevo.evolve import evolve
 from kernelevo.explain import explain
+from kernelevo.lineage import first_difference
 from kernelevo.records import Operator, Task
 from kernelevo.site import stop_file
 
@@ -186,6 +187,20 @@ def test_a_kernel_whose_evaluation_was_killed_is_evaluated_by_whoever_asks_next(
     assert [(s.iteration, s.status) for s in archive.scored(job.run)] == [(0, "passed"), (1, "wrong")]
     with pytest.raises(UsageError, match="was told already"):
         tell(job.job, seed, archive, gelu, device=emulator)
+
+
+def test_a_run_whose_jobs_were_told_in_turn_is_replayed_to_the_same_lineage(
+    archive: Archive, job: AgentJob, gelu: Task, seed: str, emulator: EmulatorDevice
+) -> None:
+    tell(job.job, f"// one\n{seed}", archive, gelu, device=emulator)
+    second = ask(gelu, archive, device=emulator)
+    assert not tell(second.job, "no kernel", archive, gelu, device=emulator).closed
+    tell(second.job, f"// two\n{seed}", archive, gelu, device=emulator)
+    replayed = evolve(gelu, archive, replay=job.run, device=emulator)
+    assert archive.told(replayed.run.id) == {0, 1, 2}
+    assert first_difference(archive, job.run, replayed.run.id) is None
+    with pytest.raises(UsageError, match=f"repeats {job.run}"):
+        ask(gelu, archive, run=replayed.run.id, device=emulator)
 
 
 def test_what_cannot_be_told_or_asked_is_refused_in_a_sentence(

@@ -1,4 +1,4 @@
-"""A run that kills itself at one point: `python child.py ARCHIVE URL POINT`, and again with POINT "none" to resume it.
+"""A run that kills itself at a point: `python child.py TASK ARCHIVE URL POINT`; with POINT "none" it goes on to its end.
 
 The points are boundaries of the loop, reached through what the loop calls anyway: the archive's methods and `watch`.
 SIGKILL leaves no time for anything.
@@ -17,7 +17,7 @@ from kernelevo.archive import Archive
 from kernelevo.config import read_settings
 from kernelevo.site import Event, Step
 
-ITERATION = 2  # of the run's three, the middle one that a model is asked for
+ITERATION = 2  # the last one
 
 Then = Callable[[], None]
 
@@ -69,7 +69,7 @@ STAGES = ("read", "static", "build", "smoke", "correctness", "measure")
 
 
 def main() -> None:
-    path, url, point = sys.argv[1:]
+    task, path, url, point = sys.argv[1:]
     stage = point.removeprefix("in stage ")
 
     def watch(event: Event) -> None:
@@ -86,11 +86,11 @@ def main() -> None:
         if point in ARCHIVE_POINTS:
             ARCHIVE_POINTS[point](archive)
         evolve(
-            load_task("gelu"),
+            load_task(task),
             archive,
             models=[f"openai:m@{url}/v1"],
             strategy="greedy",
-            generations=3,
+            generations=2,
             population=1,
             lookahead=0,
             resume=runs[0].run.id if runs else None,

@@ -12,22 +12,23 @@ from pathlib import Path
 import pytest
 from providers.scripts import good
 from providers.server import Answer, Entry, ProviderServer, Request
+from small_task import write_small_task
 
 from crash.child import ARCHIVE_POINTS, STAGES
 from kernelevo.archive import open_archive
-from kernelevo.lineage import lineage_hash
+from kernelevo.lineage import Decision, lineage
 
 pytestmark = [pytest.mark.nvcc, pytest.mark.slow]
 
 MODEL_PRICE = '"openai:m@{url}/v1" = {{ input = 2, output = 8 }}\n'
-ASKED = 3  # iterations of the run that a model is asked for
+ASKED = 2  # iterations of the run that a model is asked for
 # A request is out, and nobody alive waits for it: it has to be sent again, and what it cost is not known.
 CUT_OFF = ("when the reply has come and is not stored", "while the provider answers")
 NEVER_SENT = ("after the request is written down",)
 POINTS = [*ARCHIVE_POINTS, "when the candidate is read", *(f"in stage {stage}" for stage in STAGES)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server() -> Iterator[ProviderServer]:
     with ProviderServer(good) as opened:
         yield opened
@@ -37,7 +38,14 @@ def run(folder: Path, url: str, point: str) -> subprocess.CompletedProcess[str]:
     (folder / "kernelevo.toml").write_text("[prices]\n" + MODEL_PRICE.format(url=url))
     tests = Path(__file__).resolve().parents[1]
     return subprocess.run(  # noqa: PLW1510 - the caller looks at the exit status
-        [sys.executable, str(tests / "crash" / "child.py"), str(folder / "a.sqlite"), url, point],
+        [
+            sys.executable,
+            str(tests / "crash" / "child.py"),
+            write_small_task(folder),
+            str(folder / "a.sqlite"),
+            url,
+            point,
+        ],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])},
         capture_output=True,
@@ -48,12 +56,15 @@ def run(folder: Path, url: str, point: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(point: str, tmp_path: Path, server: ProviderServer) -> None:
+    first = len(server.log)
     killed = run(tmp_path, server.url, point)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     resumed = run(tmp_path, server.url, "none")
     assert resumed.returncode == 0, resumed.stderr
     cut_off = 1 if point in (*CUT_OFF, *NEVER_SENT) else 0
-    check_books(tmp_path / "a.sqlite", server.log, cut_off=cut_off, lost=1 if point in CUT_OFF else 0)
+    log = server.log[first:]
+    lineages.append(check_books(tmp_path / "a.sqlite", log, cut_off=cut_off, lost=1 if point in CUT_OFF else 0))
+    assert lineages[-1] == lineages[0], "it went another way than those that were killed elsewhere"
 
 
 def test_a_run_that_is_killed_while_the_provider_answers_asks_again_and_says_what_it_does_not_know(
@@ -70,7 +81,14 @@ def test_a_run_that_is_killed_while_the_provider_answers_asks_again_and_says_wha
         (tmp_path / "kernelevo.toml").write_text("[prices]\n" + MODEL_PRICE.format(url=server.url))
         tests = Path(__file__).resolve().parents[1]
         process = subprocess.Popen(
-            [sys.executable, str(tests / "crash" / "child.py"), str(tmp_path / "a.sqlite"), server.url, "none"],
+            [
+                sys.executable,
+                str(tests / "crash" / "child.py"),
+                write_small_task(tmp_path),
+                tmp_path / "a.sqlite",
+                server.url,
+                "none",
+            ],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])},
             stderr=subprocess.PIPE,
@@ -83,8 +101,11 @@ def test_a_run_that_is_killed_while_the_provider_answers_asks_again_and_says_wha
         check_books(tmp_path / "a.sqlite", server.log, cut_off=1, lost=1)
 
 
-def check_books(path: Path, log: list[Entry], *, cut_off: int, lost: int) -> None:
-    """The ledger against the provider's own log.
+lineages: list[list[Decision]] = []  # of all runs with one server
+
+
+def check_books(path: Path, log: list[Entry], *, cut_off: int, lost: int) -> list[Decision]:
+    """The ledger against the provider's own log; gives the lineage.
 
     cut_off: requests of which the ledger says that it does not know what they cost. lost: those of them that the
         provider knows of.
@@ -101,11 +122,7 @@ def check_books(path: Path, log: list[Entry], *, cut_off: int, lost: int) -> Non
         assert cost.cost_usd == pytest.approx(sum(dollars(e) for e in paid))
         assert cost.input_tokens == sum(e.input_tokens for e in paid)
         assert cost.output_tokens == sum(e.output_tokens for e in paid)
-        lineages.add(lineage_hash(archive, entry.run.id))
-        assert len(lineages) == 1, "a run that was killed went another way than those before"
-
-
-lineages: set[str] = set()  # of all runs of this module: the same replies, so one
+        return lineage(archive, entry.run.id)
 
 
 def dollars(entry: Entry) -> float:

@@ -49,9 +49,9 @@ MISTAKES: tuple[Callable[[int], Answer], ...] = (
 
 
 def mixed(request: Request) -> Answer:
-    """Every kind of failure in turn, and between any two of them a kernel."""
+    """Every kind of failure in turn, and after any two of them a kernel."""
     number = request.number
-    return whole(number) if number % 2 else MISTAKES[(number // 2) % len(MISTAKES)](number)
+    return whole(number) if number % 3 == 2 else MISTAKES[(number - number // 3) % len(MISTAKES)](number)
 
 
 def good(request: Request) -> Answer:

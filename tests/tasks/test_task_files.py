@@ -263,7 +263,7 @@ def test_a_reference_need_not_be_a_python_function_and_prompts_carry_its_file(fo
     job = Job(
         run="r", iteration=0, generation=0, operator=Operator.TRANSLATE, parents=(), model="m", island=None, seed=0
     )
-    prompt = write_prompt(task, job, (), feedback={}, target="H100 SXM")
+    prompt = write_prompt(task, job, (), target="H100 SXM")
     assert f"{reference}\n```\n" in prompt.messages[0].text
 
 
