@@ -24,6 +24,7 @@ JOINTS = {"cascade", "evaluate", "evolve", "lint", "selftest", "__init__"} | {
     "explain",
     "judging",
     "lineage",
+    "loop_bench",
     "mcp",
     "memory",
     "proposing",

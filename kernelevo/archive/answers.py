@@ -16,6 +16,7 @@ class RunEntry:
     status: str  # "running" (or killed), "finished", "stopped" or "failed"
     started_at: str  # ISO 8601, UTC
     ended_at: str | None
+    stop_reason: str | None  # why it ended before its last generation
     attempts: int  # iterations told
     candidates: int  # different ones among them
 
@@ -52,6 +53,22 @@ class Cost:
     output_tokens: int
     reasoning_tokens: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCost:
+    """What one model was asked for in a run, for one purpose. Dollars are of the requests whose cost is known."""
+
+    model: str
+    purpose: str  # "propose" or "judge"
+    calls: int
+    failed_calls: int
+    calls_of_unknown_cost: int
+    cost_usd: float
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    seconds: float  # waited for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, RowMapping, delete, func, select, tex
 
 from kernelevo.archive import rows
 from kernelevo.archive import tables as t
-from kernelevo.archive.answers import Cost
+from kernelevo.archive.answers import Cost, ModelCost
 from kernelevo.archive.connection import reading, writing
 from kernelevo.records import Candidate, Decision, FailedCall, Gate, Job, Judged, Judgement, Price, Reply, Task
 
@@ -82,6 +82,13 @@ class Ledger:
             seconds=float(row["seconds"] or 0.0),
             **{name: int(row[name] or 0) for name in TOKENS},
         )
+
+    def by_model(self, run: str) -> list[ModelCost]:
+        """What each model of a run was asked for, and what that cost."""
+        with reading(self.engine) as connection:
+            found = connection.execute(text(BY_MODEL), {"run": run}).mappings().all()
+        known: list[dict[str, Any]] = [{str(k): 0 if v is None else v for k, v in row.items()} for row in found]
+        return [ModelCost(**row) for row in known]
 
     def spending(self, run: str) -> dict[int, float | None]:
         """US dollars of each iteration's requests, judges and failures included; None: not all of them are known."""
@@ -271,6 +278,12 @@ SELECT COUNT(*) AS calls, COUNT(cost_usd) AS priced, SUM(cost_usd) AS cost_usd, 
        SUM(input_tokens) AS input_tokens, SUM(cached_tokens) AS cached_tokens, SUM(output_tokens) AS output_tokens,
        SUM(reasoning_tokens) AS reasoning_tokens
 FROM ledger WHERE run = :run
+"""
+
+BY_MODEL = """
+SELECT model, purpose, calls, failed_calls, calls_of_unknown_cost, cost_usd, input_tokens, cached_tokens, output_tokens,
+       total_seconds AS seconds
+FROM costs WHERE run = :run ORDER BY purpose DESC, model
 """
 
 SPENDING = """

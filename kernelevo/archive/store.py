@@ -176,6 +176,7 @@ class Archive:
                 status=row.status,
                 started_at=row.started_at,
                 ended_at=row.ended_at,
+                stop_reason=row.stop_reason,
                 attempts=counts.get(run.id, (0, 0))[0],
                 candidates=counts.get(run.id, (0, 0))[1],
             )

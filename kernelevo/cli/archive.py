@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from rich.text import Text
 from kernelevo.cli.show import console, duration, evaluation_lines, lineage_tree, rows, status
 from kernelevo.config import read_settings
 from kernelevo.errors import UsageError
-from kernelevo.records import Candidate, Run
+from kernelevo.records import Candidate, Judged, Run
 
 if TYPE_CHECKING:
     from kernelevo.archive import Archive
@@ -102,6 +103,10 @@ def show_run(archive: Archive, run: Run) -> None:
         f"[bold]{run.id}[/bold] {run.task} on {run.device}: {entry.status}; {', '.join(run.models)}, {run.strategy}, "
         f"{run.generations} generations of {run.population}, seed {run.seed}; started {entry.started_at}"
     )
+    if entry.stop_reason:
+        console.print(f"ended early: {entry.stop_reason}", markup=False)
+    if run.replay_of:
+        console.print(f"repeats {run.replay_of} from its recorded replies")
     cells = []
     told = {s.iteration: s for s in archive.scored(run.id)}
     for job in archive.jobs(run.id):
@@ -112,18 +117,65 @@ def show_run(archive: Archive, run: Run) -> None:
                 str(job.iteration),
                 str(job.generation),
                 job.operator.value,
+                *([job.model] if len(run.models) > 1 else []),
                 scored.candidate if scored else "-",
-                status(scored.status) if scored else Text("no candidate", style="dim"),
+                status(scored.status) if scored else Text(why_none(archive, run, job.iteration), style="dim"),
                 duration(scored.score_ns) if scored else "-",
                 " + ".join(job.parents),
                 ", ".join(rewrites),
             ]
         )
-    columns = ["#", "generation", "operator", "candidate", "status", "time", "parents", "rewrites"]
-    console.print(rows("", columns, cells, right=[0, 1, 5]))
+    models = ["model"] if len(run.models) > 1 else []
+    columns = ["#", "generation", "operator", *models, "candidate", "status", "time", "parents", "rewrites"]
+    console.print(rows("", columns, cells, right=[0, 1, columns.index("time")]))
     totals = archive.stage_totals(run.id)
     stages = [[total.name, str(total.reached), str(total.failed), f"{total.seconds:.2f}"] for total in totals]
     console.print(rows("", ["stage", "reached", "failed", "seconds"], stages, right=[1, 2, 3]))
+    costs = [
+        [
+            c.model,
+            c.purpose,
+            str(c.calls),
+            str(c.failed_calls),
+            f"{c.cost_usd:.4f}" + f" + {c.calls_of_unknown_cost} unknown" * bool(c.calls_of_unknown_cost),
+            str(c.input_tokens),
+            str(c.cached_tokens),
+            str(c.output_tokens),
+            f"{c.seconds:.1f}",
+        ]
+        for c in archive.ledger.by_model(run.id)
+    ]
+    columns = ["model", "purpose", "requests", "failed", "US dollars", "input tokens", "cached", "output", "seconds"]
+    console.print(rows("", columns, costs, right=[2, 3, 4, 5, 6, 7, 8]))
+    show_judges(archive.ledger.judged(None, None, run=run.id))
+
+
+def why_none(archive: Archive, run: Run, iteration: int) -> str:
+    """The first line of the reason why an iteration has no evaluated candidate."""
+    return (archive.reason(run.id, iteration) or "not told yet").partition("\n")[0][:60]
+
+
+def show_judges(judged: Sequence[Judged]) -> None:
+    """How good the judges of a run were, by what was measured afterwards, and what they saved."""
+    from kernelevo.judges.report import calibration, savings
+
+    if not judged:
+        return
+
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    cells = [
+        [c.judge, c.model or "all", str(c.votes), str(c.measured), share(c.precision), share(c.recall), share(c.brier)]
+        for c in calibration(judged)
+    ]
+    columns = ["judge", "model", "votes", "measured", "precision", "recall", "Brier score"]
+    console.print(rows("", columns, cells, right=[2, 3, 4, 5, 6]))
+    saved = savings(judged)
+    console.print(
+        f"{saved.judged} candidates judged, {saved.refused} refused, {saved.avoided} evaluations avoided; of "
+        f"{saved.audited} refused ones that were evaluated all the same {saved.false_refusals} passed"
+    )
 
 
 def show_candidate(archive: Archive, candidate: Candidate, *, source: bool) -> None:

@@ -1,4 +1,4 @@
-"""`kernelevo bench build|emulator|evaluate|stages|archive`: ratios measured in one run, with the machine named."""
+"""`kernelevo bench build|emulator|evaluate|stages|loop|archive`: ratios measured in one run, with the machine named."""
 
 from __future__ import annotations
 
@@ -107,6 +107,30 @@ def stages() -> None:
             cells.append([task.name, *(f"{seconds[name]:.2f}" for name in STAGES), f"{sum(seconds.values()):.2f}"])
     columns = ["seconds", *STAGES, "all"]
     console.print(rows("", columns, cells, right=range(1, len(columns))))
+
+
+@group.command()
+def loop(
+    task: Annotated[str, typer.Argument(help="a task's name")] = "gelu",
+    candidates: Annotated[int, typer.Option(min=1, help="proposals of each run")] = 12,
+    latency: Annotated[float, typer.Option(min=0, help="seconds that the model takes for a reply")] = 10.0,
+) -> None:
+    """Candidates per hour and idle time of the device, with one request under way and with several."""
+    from kernelevo.loop_bench import bench_loop
+    from kernelevo.tasks import load_task
+
+    console.print(machine())
+    settings = read_settings()
+    serial, overlapped = bench_loop(
+        load_task(task, root=settings.tasks), settings, candidates=candidates, latency_seconds=latency
+    )
+    cells = [
+        [r.name, str(r.candidates), f"{r.seconds:.1f}", f"{r.per_hour:.0f}", f"{r.idle:.0%}"]
+        for r in (serial, overlapped)
+    ]
+    columns = ["loop", "candidates", "seconds", "per hour", "device idle"]
+    console.print(rows("", columns, cells, right=[1, 2, 3, 4]))
+    console.print(f"{overlapped.per_hour / serial.per_hour:.2f} times as many candidates per hour")
 
 
 def command_seconds(task: str, kernel: Path, *options: str) -> float:

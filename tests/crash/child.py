@@ -1,4 +1,4 @@
-"""A run that kills itself at a point: `python child.py TASK ARCHIVE URL POINT`; with POINT "none" it goes on to its end.
+"""A run that kills itself at a point: `python child.py TASK ARCHIVE URL POINT`; with POINT "none" it ends in order.
 
 The points are boundaries of the loop, reached through what the loop calls anyway: the archive's methods and `watch`.
 SIGKILL leaves no time for anything.
