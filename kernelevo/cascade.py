@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 
 from kernelevo.config import Settings
 from kernelevo.devices import Device
+from kernelevo.mangled import plain_name
 from kernelevo.records import (
     STAGES,
     Behaviour,
@@ -262,7 +263,8 @@ def prove(
             if checked.outcome in (Outcome.WRONG, Outcome.CRASHED):
                 stage.fail(checked.reason or "")
                 return checked
-            stage.text = checked.reason or "; ".join(f.text for c in checked.cases for f in c.findings)
+            undecided = f"it says nothing of this candidate: {checked.reason}" if checked.reason else ""
+            stage.text = undecided or "; ".join(f.text for c in checked.cases for f in c.findings)
     number = 0
 
     def judged(case: CaseVerdict) -> None:
@@ -357,15 +359,13 @@ def promote(
 
 def build_text(build: Build) -> str:
     """Registers, shared memory and spills of each kernel."""
-    from kernelevo.build.symbols import own_name
-
     parts = []
     for kernel in build.resources:
         spills = f", {kernel.spill_store_bytes + kernel.spill_load_bytes} bytes spilled" * bool(
             kernel.spill_store_bytes
         )
         parts.append(
-            f"{own_name(kernel.kernel)}: {kernel.registers} registers, {kernel.shared_bytes} bytes shared{spills}"
+            f"{plain_name(kernel.kernel)}: {kernel.registers} registers, {kernel.shared_bytes} bytes shared{spills}"
         )
     return "; ".join(parts)
 

@@ -18,7 +18,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +53,7 @@ class Attempt:
     trial: Trial
     status: str  # Evaluation.status, NO_CANDIDATE or NOT_EVALUATED
     ratio: float | None  # time of its first parent over its own; None: one of the two has none
+    ratios: Mapping[str, float] = field(default_factory=dict)  # the same for each of its parents, by candidate id
     changes: tuple[str, ...] = ()  # rewrites, or the plan of the reply, or the operator; none: not looked up
     reason: str = ""  # why it failed; "": it passed, or that was not looked up
 
@@ -81,7 +82,7 @@ def gather(archive: Archive, task: Task, job: Job, device: Device) -> Material:
                 candidate=a.trial.candidate or "",
                 change=", ".join(a.changes),
                 status=a.status,
-                ratio=a.ratio,
+                ratio=over_shown(a, job.parents),
                 reason=a.reason.partition("\n")[0],
             )
             for a in children
@@ -112,12 +113,14 @@ def outcomes(archive: Archive, run: Run, *, before_iteration: int, before_genera
     for trial in trials:
         if not trial.told or trial.operator is Operator.SEED:
             continue
-        parent_ns = times.get(trial.parents[0]) if trial.parents else None
+        own_ns = trial.score_ns
+        ratios = {parent: times[parent] / own_ns for parent in trial.parents if own_ns and parent in times}
         found.append(
             Attempt(
                 trial=trial,
                 status=NO_CANDIDATE if trial.candidate is None else statuses.get(trial.candidate, NOT_EVALUATED),
-                ratio=parent_ns / trial.score_ns if parent_ns and trial.score_ns else None,
+                ratio=ratios.get(trial.parents[0]) if trial.parents else None,
+                ratios=ratios,
             )
         )
     return found
@@ -132,11 +135,21 @@ def in_words(
     return [
         replace(
             a,
-            changes=changes_of(archive.replies(run.id, a.trial.iteration), a.trial.operator),
+            changes=changes_in(archive, run, a.trial),
             reason=archive.feedback(a.trial.candidate or "", task, device) if a.trial.iteration in newest else "",
         )
         for a in chosen
     ]
+
+
+def changes_in(archive: Archive, run: Run, trial: Trial) -> tuple[str, ...]:
+    """What a job did, in a few words."""
+    if trial.operator is Operator.TUNE and trial.candidate is not None:
+        before = archive.candidate(trial.parents[0], run=run.id).rewrites
+        return tuple(str(r) for r in archive.candidate(trial.candidate, run=run.id).rewrites[len(before) :]) or (
+            "tune",
+        )
+    return changes_of(archive.replies(run.id, trial.iteration), trial.operator)
 
 
 def changes_of(replies: Sequence[Reply], operator: Operator) -> tuple[str, ...]:
@@ -162,13 +175,21 @@ def siblings(seen: Iterable[Attempt], parents: Sequence[str]) -> list[Attempt]:
     Where there are more, a third of the places is kept for the slowest and a third for failures.
     """
     found = [a for a in seen if set(parents) & set(a.trial.parents)]
-    timed = sorted((a for a in found if a.ratio is not None), key=lambda a: (-(a.ratio or 0.0), a.trial.iteration))
-    others = [a for a in reversed(found) if a.ratio is None]
+    ratios = {a.trial.iteration: over_shown(a, parents) for a in found}
+    timed = [a for a in found if ratios[a.trial.iteration] is not None]
+    timed.sort(key=lambda a: (-(ratios[a.trial.iteration] or 0.0), a.trial.iteration))
+    others = [a for a in reversed(found) if ratios[a.trial.iteration] is None]
     third = SIBLINGS // 3
     room = SIBLINGS - min(len(others), third)
     if len(timed) > room:
         timed = timed[: room - third] + timed[-third:]
     return [*timed, *others][:SIBLINGS]
+
+
+def over_shown(attempt: Attempt, parents: Sequence[str]) -> float | None:
+    """How much faster it is than the parent that a prompt shows: of a crossover that need not be its first."""
+    shown = next((parent for parent in parents if parent in attempt.trial.parents), None)
+    return attempt.ratios.get(shown) if shown is not None else None
 
 
 def strategies(history: Iterable[Attempt]) -> tuple[Tried, ...]:

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "kernelevo"
 
-VOCABULARY = {"records", "errors"}
+VOCABULARY = {"records", "errors", "mangled"}
 PROTOCOLS = {"devices", "models"}  # their __init__ only
 STAGES = {"tasks", "toolchain", "build", "verify", "measure", "selection", "prompt", "propose", "archive"} | {
     "judges",

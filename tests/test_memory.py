@@ -22,6 +22,7 @@ from kernelevo.memory import (
     kind_of_failure,
     mean_ratio,
     outcomes,
+    over_shown,
     parts_of,
     plan_of,
     siblings,
@@ -298,7 +299,16 @@ def an_attempt(
         score_ns=None,
         cost_usd=None,
     )
-    return Attempt(trial=trial, changes=changes, status=status, ratio=ratio, reason=reason)
+    ratios = {} if ratio is None else {"c-1": ratio}
+    return Attempt(trial=trial, changes=changes, status=status, ratio=ratio, ratios=ratios, reason=reason)
+
+
+def test_a_sibling_by_crossover_is_compared_with_the_parent_that_is_shown() -> None:
+    slower = replace(an_attempt(3, "joined", ratio=1.05), ratios={"c-0": 1.05, "c-1": 0.98})
+    slower = replace(slower, trial=replace(slower.trial, parents=("c-0", "c-1")))
+    assert over_shown(slower, ("c-1",)) == 0.98
+    assert over_shown(slower, ("c-0", "c-1")) == 1.05
+    assert over_shown(slower, ("c-7",)) is None
 
 
 def test_a_lesson_counts_what_won_and_lost_and_why_attempts_failed() -> None:

@@ -176,7 +176,7 @@ def predict(
         binding=binding,
         occupancy=held,
         waves=waves,
-        words=in_words(gpu, counters, binding, terms[binding], total, held, waves, busy, blocks),
+        words=in_words(gpu, counters, terms, total, held, waves, busy, blocks),
     )
 
 
@@ -223,11 +223,14 @@ def warp_latency(gpu: Gpu, counters: Mapping[str, float]) -> float:
     return cycles / warps
 
 
+NOTABLE = 0.05  # share of the time from which on the launch is named
+NEXT = 0.3  # share of the largest term from which on the second one is named
+
+
 def in_words(
     gpu: Gpu,
     counters: Mapping[str, float],
-    binding: str,
-    term: float,
+    terms: Mapping[str, float],
     total: float,
     held: Occupancy,
     waves: float,
@@ -245,8 +248,13 @@ def in_words(
         "atomics": "atomics on the same address",
         "latency": "latency of dependent steps",
     }
-    name = names.get(binding, binding.replace("pipe_", "") + " arithmetic")
-    facts = [f"bound by {name} ({term / total:.0%} of the time)"]
+    named = {term: names.get(term, term.replace("pipe_", "") + " arithmetic") for term in terms}
+    binding, second, *_ = sorted(terms, key=lambda term: -terms[term])
+    facts = [f"bound by {named[binding]} ({terms[binding] / total:.0%} of the time)"]
+    if (launch := gpu["launch_seconds"] / total) >= NOTABLE:
+        facts.append(f"{launch:.0%} is the launch itself")
+    if terms[second] >= NEXT * terms[binding]:
+        facts.append(f"next is {named[second]}, alone {terms[second] / total:.0%}")
     sectors = counters["global_sectors"]
     if sectors:
         used = counters["global_bytes"] / (sectors * SECTOR_BYTES)

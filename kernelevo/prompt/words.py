@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from kernelevo.mangled import plain_name
 from kernelevo.prompt.material import Gpu
 from kernelevo.records import (
     Candidate,
@@ -185,15 +186,6 @@ def quoted(line: int | None, lines: list[str]) -> str:
     if line is None or not 1 <= line <= len(lines) or not lines[line - 1].strip():
         return ""
     return f"\n    {line} | {lines[line - 1].strip()[:LINE_CHARACTERS]}"
-
-
-def plain_name(kernel: str) -> str:
-    """A kernel's name without its namespaces and parameters: _Z7softmaxPKf -> softmax."""
-    name, rest = kernel, re.sub(r"^_Z[NL]?", "", kernel)
-    while rest != kernel and (length := re.match(r"\d+", rest)):
-        end = length.end() + int(length[0])
-        name, rest = rest[length.end() : end], rest[end:]
-    return name
 
 
 def duration(nanoseconds: float) -> str:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from kernelevo.records import Behaviour, Operator, Population, Scored
+from kernelevo.records import Behaviour, Operator, Population, Scored, Trial
 from kernelevo.selection.bandit import Pull, pick, read_pulls, values
 from kernelevo.selection.baselines import begin
 from kernelevo.selection.choice import Choice
@@ -97,6 +97,9 @@ class Islands:
                 return Operator.SIMPLIFY, (shortened,)
         first = pool[0] if rng.random() < self.greed else sample_parent(pool, rng, self.weights)
         others = [s for s in everywhere if unlike(first, s)]
+        if others:
+            near = kin(population.trials, first.candidate)
+            others = [s for s in others if s.candidate not in near]
         arms = [Operator.OPTIMIZE]
         if others:
             arms.append(Operator.CROSSOVER)
@@ -123,6 +126,17 @@ def pick_operator(pulls: Sequence[Pull], arms: Sequence[Operator], rng: random.R
         return arms[0]
     valued = values([(pull.operator.value, pull) for pull in pulls], [arm.value for arm in arms])
     return Operator(pick(valued, rng))
+
+
+def kin(trials: Sequence[Trial], candidate: str) -> set[str]:
+    """Parents and children of a candidate: one has what the other has, and joining them brings nothing."""
+    found: set[str] = set()
+    for trial in trials:
+        if trial.candidate == candidate:
+            found.update(trial.parents)
+        elif trial.candidate is not None and candidate in trial.parents:
+            found.add(trial.candidate)
+    return found
 
 
 def unlike(a: Scored, b: Scored) -> bool:

@@ -36,7 +36,7 @@ from kernelevo.prompt import (
     fenced,
     write_prompt,
 )
-from kernelevo.prompt.words import bounded, facts_about, facts_about_gpu, plain_name, printable
+from kernelevo.prompt.words import bounded, facts_about, facts_about_gpu, printable
 from kernelevo.records import Candidate, Diagnostic, Operator, Outcome, TimingKind
 
 # Each operator on another shipped task.
@@ -293,19 +293,6 @@ def test_a_fact_about_a_gpu_that_is_not_known_is_not_told() -> None:
     assert facts_about_gpu(None) == () == facts_about_gpu(replace(H100, facts={}))
     assert facts_about_gpu(replace(H100, facts={"dram_bytes_per_second": 3.35e12})) == ("DRAM: 3350 GB/s peak",)
     assert "float32 arithmetic without tensor cores: 66.9 TFLOP/s" in facts_about_gpu(H100)
-
-
-@pytest.mark.parametrize(
-    ("mangled", "name"),
-    [
-        ("_Z14softmax_kernelPKfPfi", "softmax_kernel"),
-        ("_ZN12_GLOBAL__N_111gelu_kernelEPKfPfi", "gelu_kernel"),
-        ("_Z6kernelILi4EEvPKf", "kernel"),
-        ("plain", "plain"),
-    ],
-)
-def test_a_kernel_is_named_as_in_its_source(mangled: str, name: str) -> None:
-    assert plain_name(mangled) == name
 
 
 @given(st.text(max_size=400), st.integers(20, 100))

@@ -27,6 +27,11 @@ def draws(strategy: Strategy, population: Population, *, island: int | None = No
         yield strategy.choose(population, iteration=iteration, generation=25, rng=rng)
 
 
+def unrelated(*candidates: Scored) -> Population:
+    """Candidates of which none is the parent of another."""
+    return seeded(*candidates, trials=[trial(s.iteration, parents=(99,), score_ns=s.score_ns) for s in candidates])
+
+
 def with_fitness(*fitness: float, children: tuple[int, ...] = (), island: int | None = 0) -> list[Scored]:
     """Candidates of one behaviour; fitness is -log(score)."""
     return [
@@ -101,7 +106,7 @@ def test_a_crossover_takes_its_second_parent_from_another_behaviour_by_weight() 
         scored(2, math.exp(0.0), island=1, behaviour=COMPUTE, children=1),
         scored(3, math.exp(0.2), island=1, behaviour=WARPS),
     ]
-    population = seeded(scored(0, 1e-3, island=0, behaviour=MEMORY), *others)  # c-0 is the best
+    population = unrelated(scored(0, 1e-3, island=0, behaviour=MEMORY), *others)  # c-0 is the best
     strategy = Islands(greed=1.0, migration=0.0, simplify=10**9)
     choices = list(draws(strategy, population, island=0))
     assert {c.operator for c in choices} == {Operator.CROSSOVER}  # it was never pulled
@@ -119,9 +124,14 @@ def test_candidates_of_one_behaviour_are_not_crossed() -> None:
 def test_without_a_known_behaviour_another_time_is_what_makes_two_unlike() -> None:
     alike = seeded(scored(0, 5.0), scored(1, 5.0))
     assert {c.operator for c in draws(Islands(simplify=10**9), alike)} == {Operator.OPTIMIZE}
-    assert {c.operator for c in draws(Islands(simplify=10**9), seeded(scored(0, 5.0), scored(1, 6.0)))} == {
-        Operator.CROSSOVER
-    }
+    other = unrelated(scored(0, 5.0), scored(1, 6.0))
+    assert {c.operator for c in draws(Islands(simplify=10**9), other)} == {Operator.CROSSOVER}
+
+
+def test_a_candidate_is_not_crossed_with_its_own_parents_and_children() -> None:
+    """One has what the other has."""
+    family = seeded(scored(0, 5.0, behaviour=MEMORY), scored(1, 6.0, behaviour=COMPUTE))
+    assert {c.operator for c in draws(Islands(simplify=10**9), family)} == {Operator.OPTIMIZE}
 
 
 def test_in_stagnation_every_behaviour_is_explored_alike_whatever_its_numbers() -> None:
