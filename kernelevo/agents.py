@@ -32,7 +32,7 @@ from kernelevo.decide import AGENT, decide, iterations
 from kernelevo.devices import Device
 from kernelevo.errors import ArchiveError, UsageError
 from kernelevo.evaluate import load_device
-from kernelevo.evolve import check_same_task, evaluate_job, new_run, tuned
+from kernelevo.evolve import evaluate_job, tuned
 from kernelevo.explain import Report, report_of
 from kernelevo.memory import gather, write_lesson
 from kernelevo.prompt import PromptTooLargeError, fenced, write_prompt
@@ -49,6 +49,7 @@ from kernelevo.records import (
     Run,
     Task,
 )
+from kernelevo.runs import check_same_task, new_run
 from kernelevo.selection import best_of, load_strategy
 from kernelevo.site import Event, Site, stop_file
 

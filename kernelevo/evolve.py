@@ -15,10 +15,9 @@ is evaluated or counted twice. `replay` repeats a run from its recorded replies 
 from __future__ import annotations
 
 import math
-import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
@@ -28,15 +27,15 @@ from kernelevo.budget import Budget, budget_of, why_stop
 from kernelevo.config import Settings, provider_key, read_settings
 from kernelevo.decide import decide, generation_of, iterations, visible
 from kernelevo.devices import Device
-from kernelevo.errors import ModelError, UsageError
+from kernelevo.errors import ModelError
 from kernelevo.evaluate import evaluate, load_device
 from kernelevo.judging import refused
 from kernelevo.memory import write_lesson
 from kernelevo.models import Model
 from kernelevo.models.load import load_model
-from kernelevo.models.prices import price_of
 from kernelevo.proposing import Proposal, Recorded, propose_candidate, spent
-from kernelevo.records import Candidate, Evaluation, Job, Operator, Price, Purpose, Run, Task, digest
+from kernelevo.records import Candidate, Evaluation, Job, Operator, Run, Task
+from kernelevo.runs import check_payable, check_same_task, floor_ns, new_id, new_run, prices_of, sleeper
 from kernelevo.selection import best_of, load_strategy
 from kernelevo.site import Event, Site, Step, stop_file
 from kernelevo.tune import tune
@@ -365,100 +364,3 @@ def stop_now(site: Site) -> str | None:
 def drain(events: SimpleQueue[Event], watch: Callable[[Event], None]) -> None:
     while not events.empty():
         watch(events.get())
-
-
-def new_run(
-    task: Task,
-    models: Sequence[str],
-    device: str | Device,
-    strategy: str,
-    generations: int,
-    population: int,
-    lookahead: int | None,
-    seed: int,
-) -> Run:
-    """The record of a run about to start."""
-    for name, value in (("generations", generations), ("population", population)):
-        if value < 1:
-            raise UsageError(f"{name} is {value}", next_step=f"give {name} of at least 1")
-    if lookahead is not None and lookahead < 0:
-        raise UsageError(f"lookahead is {lookahead}", next_step="give 0, or how many generations may overlap")
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"seed is {seed}", next_step="give a seed from 0 to 2**63 - 1")
-    if not models:
-        raise UsageError("no model is given", next_step="name at least one, for example mutate")
-    if task.seed_source is None and set(models) == {"mutate"}:
-        raise UsageError(
-            f"task {task.name} has no seed.cu, and mutate starts from one", next_step="write one or name another model"
-        )
-    return Run(
-        id=new_id(task),
-        task=task.name,
-        task_digest=task.digest,
-        models=tuple(models),
-        device=device if isinstance(device, str) else device.name,
-        strategy=strategy,
-        generations=generations,
-        population=population,
-        seed=seed,
-        lookahead=(0 if set(models) == {"mutate"} else 1) if lookahead is None else lookahead,
-    )
-
-
-def new_id(task: Task) -> str:
-    """Two runs with equal settings differ in id."""
-    return digest(task.digest, secrets.token_hex(16), tag="r", length=12)
-
-
-def check_same_task(run: Run, task: Task) -> None:
-    if (run.task, run.task_digest) != (task.name, task.digest):
-        raise UsageError(
-            f"run {run.id} is of task {run.task} ({run.task_digest}), which is now {task.name} ({task.digest})",
-            next_step="start a new run: times of a changed task do not compare",
-        )
-
-
-def prices_of(models: Iterable[str], settings: Settings) -> dict[str, Price | None]:
-    """What each model asks; None: not known."""
-    return {name: price_of(name, settings.prices) for name in models}
-
-
-def check_payable(prices: Mapping[str, Price | None], budget: Budget) -> None:
-    """Refuses a budget in dollars that could not be kept."""
-    unknown = [name for name, price in prices.items() if price is None]
-    if budget.usd is not None and unknown:
-        raise UsageError(
-            f"a budget of {budget.usd:g} US dollars cannot be kept: the price of {', '.join(unknown)} is not known",
-            next_step="give it in kernelevo.toml under [prices] (see README.md), or leave --budget-usd out",
-        )
-
-
-def sleeper(stopping: threading.Event) -> Callable[[float], None]:
-    """Waits before a request is sent again; a run that stops does not send it."""
-
-    def sleep(seconds: float) -> None:
-        if stopping.wait(seconds):
-            raise ModelError("the run stops, and the request is not sent again")
-
-    return sleep
-
-
-def floor_ns(task: Task, device: Device) -> float | None:
-    """The time that DRAM bandwidth alone takes for all inputs and outputs: geometric mean over the BENCH cases.
-
-    None where the device does not know the bandwidth of its target. Inputs that fit into the L2 may come faster.
-    """
-    rate = device.facts.get("dram_bytes_per_second")
-    cases = [case for case in task.cases if case.purpose is Purpose.BENCH]
-    if not rate or not cases:
-        return None
-    import torch
-
-    product = 1.0
-    for case in cases:
-        inputs = task.inputs(case, torch.Generator().manual_seed(case.seed))
-        outputs = task.reference(*inputs)
-        tensors = [t for t in (*inputs, *(outputs if isinstance(outputs, tuple) else (outputs,)))]
-        moved = sum(t.nbytes for t in tensors if isinstance(t, torch.Tensor))
-        product *= (moved / rate * 1e9) ** (1 / len(cases))
-    return product

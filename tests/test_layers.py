@@ -28,6 +28,7 @@ JOINTS = {"cascade", "evaluate", "evolve", "lint", "selftest", "__init__"} | {
     "mcp",
     "memory",
     "proposing",
+    "runs",
     "site",
     "tune",
 }
