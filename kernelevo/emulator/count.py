@@ -145,11 +145,14 @@ def count(blocks: Sequence[Sequence[Instruction]], events: Events) -> dict[str, 
     for digits, reads in enumerate(accumulate(events.reuse)):
         totals[f"reuse_within_{2**digits}"] = reads
     counters = {name: value * scale for name, value in totals.items()}
+    # No sector is read by two sampled blocks, or written twice: then all have their own, though not equally many each.
+    own_reads = sum(each.read for each in events.footprints) >= events.block_read_sectors
+    own_writes = sum(each.written for each in events.footprints) >= totals["global_write_sectors"]
     counters["unique_read_bytes"] = sum(
-        distinct_bytes(each.read, each.read_half, scale, each.bytes) for each in events.footprints
+        distinct_bytes(each.read, each.read_half, scale, each.bytes, own=own_reads) for each in events.footprints
     )
     counters["unique_write_bytes"] = sum(
-        distinct_bytes(each.written, each.written_half, scale, each.bytes) for each in events.footprints
+        distinct_bytes(each.written, each.written_half, scale, each.bytes, own=own_writes) for each in events.footprints
     )
     counters["hottest_atomics"] = max(events.hottest_of_one, events.hottest_of_several * scale)
     counters["blocks"] = events.grid_blocks
@@ -157,13 +160,15 @@ def count(blocks: Sequence[Sequence[Instruction]], events: Events) -> dict[str, 
     return counters
 
 
-def distinct_bytes(sectors: int, sectors_half: int, scale: float, allocation_bytes: int) -> float:
+def distinct_bytes(sectors: int, sectors_half: int, scale: float, allocation_bytes: int, *, own: bool = False) -> float:
     """Bytes of the distinct sectors that the whole grid touches, in an allocation of that size (0: not known).
 
     The number after all sampled blocks over that after half of them says how it grows: blocks with sectors of their
     own double it, blocks that share all sectors leave it as it is. Growth goes on as that power of the blocks.
+
+    own: every block has sectors of its own. Blocks that do not have equally many would look as if they shared some.
     """
-    growth = math.log2(sectors / sectors_half) if sectors and sectors_half else 1.0
+    growth = math.log2(sectors / sectors_half) if sectors and sectors_half and not own else 1.0
     size = sectors * SECTOR_BYTES * math.pow(scale, min(growth, 1.0))
     return min(size, allocation_bytes + SECTOR_BYTES) if allocation_bytes else size
 

@@ -1,6 +1,6 @@
 """Launch counters and ptxas resources in, predicted time on a named GPU out.
 
-The model, version 1, after the roofline with latency and occupancy terms (see the survey in emulation notes, 5.1):
+The model, version 2, after the roofline with latency and occupancy terms (see the survey in emulation notes, 5.1):
 
     time = launch + (sum of term ** p) ** (1 / p)
 
@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-VERSION = 1
+VERSION = 2
 INTERVAL = 1.5  # a prediction t stands for [t / 1.5, t * 1.5]
 WARP = 32
 SECTOR_BYTES = 32

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kernelevo.emulator.count import Access, Events, Footprint, block_cost, block_flops, count, longest_path
@@ -112,3 +114,30 @@ def test_distinct_bytes_grow_as_they_did_in_the_sample(footprint: Footprint, uni
 
 def test_the_busiest_address_is_scaled_only_when_blocks_share_it() -> None:
     assert count([[LOAD]], events([], []))["hottest_atomics"] == 3 * 4
+
+
+def test_blocks_with_sectors_of_their_own_share_none_although_later_ones_have_fewer() -> None:
+    """A grid-stride loop: eight trips of the first blocks, seven of the last. 30 of 32 is no sign of sharing."""
+    uneven = replace(events([], [Footprint(0, 16, 30, 0, 0)]), block_read_sectors=30)
+    assert count([[LOAD]], uneven)["unique_read_bytes"] == 30 * 4 * 32
+    shared = replace(uneven, block_read_sectors=31)
+    assert count([[LOAD]], shared)["unique_read_bytes"] < 30 * 4 * 32
+
+
+def test_what_is_written_once_is_all_of_it_written() -> None:
+    once = Access(
+        source_line=None,
+        space="global",
+        reads=False,
+        writes=True,
+        bytes=4,
+        requests=8,
+        lanes=240,
+        sectors=30,
+        wavefronts=0,
+        ideal_wavefronts=0,
+        serial=0,
+    )
+    assert count([[LOAD]], events([once], [Footprint(0, 0, 0, 16, 30)]))["unique_write_bytes"] == 30 * 4 * 32
+    twice = replace(once, sectors=60)
+    assert count([[LOAD]], events([twice], [Footprint(0, 0, 0, 16, 30)]))["unique_write_bytes"] < 30 * 4 * 32
