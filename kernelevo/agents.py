@@ -131,7 +131,7 @@ def ask(
         device that has not ended, or a new one.
     new: begin a new run.
     holder: who works on the job; by default a name that nobody else has.
-    strategy, seed: of a new run; the strategy is islands by default.
+    strategy, seed: of a new run; the strategy is one_island by default: jobs are few and dear.
 
     Raises UsageError for a run that is no agent's, or has ended, and what evaluating raises.
     """
@@ -203,7 +203,7 @@ def current(archive: Archive, task: Task, device: Device, new: bool, strategy: s
                     next_step="leave the strategy out, or begin a new run (--new)",
                 )
             return run
-        run = new_run(task, (AGENT,), device, strategy or "islands", GENERATIONS, 1, 0, seed)
+        run = new_run(task, (AGENT,), device, strategy or "one_island", GENERATIONS, 1, 0, seed)
         load_strategy(run.strategy)  # before anything is written
         archive.create_run(run, task)
         return run

@@ -42,7 +42,7 @@ def ask(
     holder: Annotated[str | None, typer.Option(help="name of who works on the job [one that nobody else has]")] = None,
     lease_minutes: Annotated[float, typer.Option(help="afterwards the job may be given to somebody else")] = 30.0,
     device: Annotated[str, typer.Option(help="emulator or cuda")] = "emulator",
-    strategy: Annotated[str | None, typer.Option(help=f"of a new run: {', '.join(STRATEGIES)} [islands]")] = None,
+    strategy: Annotated[str | None, typer.Option(help=f"of a new run: {', '.join(STRATEGIES)} [one_island]")] = None,
     archive: Archive = None,
     json_: Json = False,
 ) -> None:

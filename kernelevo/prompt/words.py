@@ -68,7 +68,7 @@ def _facts(evaluation: Evaluation, lines: list[str]) -> Iterator[str]:
         spills = kernel.spill_store_bytes + kernel.spill_load_bytes
         yield (
             f"ptxas: {plain_name(kernel.kernel)}: {kernel.registers} registers per thread, {kernel.shared_bytes} bytes "
-            f"of static shared memory" + (f", {spills} bytes of spills" if spills else "")
+            f"of static shared memory" + (f", {spills} bytes of spills (not priced)" if spills else "")
         )
     if verdict.outcome is Outcome.PASSED:
         declared = [c for c in verdict.cases if c.case.purpose is not Purpose.HIDDEN]  # the same whenever it is judged

@@ -22,13 +22,13 @@ from collections.abc import Callable, Mapping
 from kernelevo.errors import UsageError
 from kernelevo.selection.baselines import BestOfN, Greedy, RandomParent
 from kernelevo.selection.choice import Choice, Strategy
-from kernelevo.selection.islands import Islands, IslandsByRank
+from kernelevo.selection.islands import Islands, IslandsByRank, OneIsland
 from kernelevo.selection.standing import best_of, ranked
 
 __all__ = ["STRATEGIES", "Choice", "Strategy", "best_of", "load_strategy", "ranked"]
 
 STRATEGIES: Mapping[str, Callable[[], Strategy]] = {
-    s.name: s for s in (Islands, IslandsByRank, BestOfN, RandomParent, Greedy)
+    s.name: s for s in (Islands, IslandsByRank, OneIsland, BestOfN, RandomParent, Greedy)
 }
 
 

@@ -121,6 +121,15 @@ class IslandsByRank(Islands):
     weights: Weights = staticmethod(rank_weights)
 
 
+class OneIsland(Islands):
+    """The same with one population: for runs in which a proposal is dear, and few are made."""
+
+    name = "one_island"
+
+    def __init__(self) -> None:
+        super().__init__(islands=1)
+
+
 def pick_operator(pulls: Sequence[Pull], arms: Sequence[Operator], rng: random.Random) -> Operator:
     if len(arms) < 2:
         return arms[0]

@@ -215,7 +215,7 @@ def test_what_cannot_be_told_or_asked_is_refused_in_a_sentence(
             tell(name, seed, archive, gelu, device=emulator)
     with pytest.raises(UsageError, match="is empty"):
         tell(job.job, " \n", archive, gelu, device=emulator)
-    with pytest.raises(UsageError, match="has strategy islands, not greedy"):
+    with pytest.raises(UsageError, match="has strategy one_island, not greedy"):
         ask(gelu, archive, strategy="greedy", device=emulator)
     with pytest.raises(UsageError, match="holder"):
         ask(gelu, archive, holder="two words", device=emulator)
