@@ -17,7 +17,6 @@ PostgreSQL may begin two runs, or do the same work twice; it is recorded once.
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 import secrets
 import time
@@ -32,11 +31,11 @@ from kernelevo.decide import AGENT, decide, iterations
 from kernelevo.devices import Device
 from kernelevo.errors import ArchiveError, UsageError
 from kernelevo.evaluate import load_device
-from kernelevo.evolve import evaluate_job, tuned
+from kernelevo.evolve import champion_ns, evaluate_job, tuned
 from kernelevo.explain import Report, report_of
 from kernelevo.memory import gather, write_lesson
 from kernelevo.prompt import PromptTooLargeError, fenced, write_prompt
-from kernelevo.propose import read_candidate
+from kernelevo.propose import read_candidate, words_of
 from kernelevo.proposing import PAID_ATTEMPTS, Proposal, propose_candidate
 from kernelevo.records import (
     Candidate,
@@ -298,9 +297,7 @@ def settle(site: Site, job: Job, proposal: Proposal) -> tuple[Evaluation | None,
     """Evaluates what a job came to, unless there is a reason not to, and records it; False: another did before."""
     evaluation = None
     if proposal.candidate is not None and proposal.reason is None:
-        champion = best_of(site.archive.scored(job.run))
-        champion_ns = (champion and champion.score_ns) or math.inf
-        evaluation = evaluate_job(site, job, proposal.candidate, champion_ns)
+        evaluation = evaluate_job(site, job, proposal.candidate, champion_ns(site))
     try:
         site.archive.record(job, proposal.candidate, evaluation, reason=proposal.reason)
     except ArchiveError:
@@ -358,10 +355,6 @@ def read_replies(site: Site, job: Job, replies: tuple[Reply, ...]) -> tuple[Prom
         material = replace(material, retry=words_of(found))
         prompt = write_prompt(site.task, asked, parents, material=material, target=site.device.target)
     return prompt, found
-
-
-def words_of(diagnostic: Diagnostic) -> str:
-    return f"line {diagnostic.line} of your file: {diagnostic.text}" if diagnostic.line else diagnostic.text
 
 
 # --- tell -----------------------------------------------------------------------------------------------------------

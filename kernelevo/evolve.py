@@ -33,7 +33,8 @@ from kernelevo.judging import refused
 from kernelevo.memory import write_lesson
 from kernelevo.models import Model
 from kernelevo.models.load import load_model
-from kernelevo.proposing import Proposal, Recorded, propose_candidate, spent
+from kernelevo.paying import has_room, spent
+from kernelevo.proposing import Proposal, Recorded, propose_candidate
 from kernelevo.records import Candidate, Evaluation, Job, Operator, Run, Task
 from kernelevo.runs import check_payable, check_same_task, floor_ns, new_id, new_run, prices_of, sleeper
 from kernelevo.selection import best_of, load_strategy
@@ -167,6 +168,10 @@ class UnderWay:
     known: set[str] = field(default_factory=set)  # candidates of free models, which should not repeat them
     failures: int = 0  # proposals in a row that ended in a ModelError
 
+    def requests(self) -> int:
+        """Jobs for which a model is, or is about to be, asked."""
+        return sum(job.operator is not Operator.TUNE for job in self.proposing.values())
+
 
 def work(site: Site, events: SimpleQueue[Event], watch: Callable[[Event], None]) -> str | None:
     """Every iteration that is not told yet, until the last one or a reason to stop; gives the reason.
@@ -186,11 +191,9 @@ def work(site: Site, events: SimpleQueue[Event], watch: Callable[[Event], None])
     try:
         while True:
             drain(events, watch)
-            if reason is None and (reason := stop_now(site)) is not None:
+            if reason is None and (reason := begin_jobs(site, state, proposals, evaluations)) is not None:
                 site.stopping.set()
                 site.watch(Event(step=Step.STOPPING, text=reason))
-            if reason is None:
-                begin_jobs(site, state, proposals, evaluations)
             if not state.proposing and not state.evaluating:
                 return reason
             under_way: list[Future[Any]] = [*state.proposing, *state.evaluating]
@@ -216,11 +219,15 @@ def work(site: Site, events: SimpleQueue[Event], watch: Callable[[Event], None])
         drain(events, watch)
 
 
-def begin_jobs(site: Site, state: UnderWay, proposals: ThreadPoolExecutor, evaluations: ThreadPoolExecutor) -> None:
-    """Decides and begins as many iterations as may be under way."""
-    while state.left and is_open(site, state, state.left[0]):
+def begin_jobs(
+    site: Site, state: UnderWay, proposals: ThreadPoolExecutor, evaluations: ThreadPoolExecutor
+) -> str | None:
+    """Decides and begins as many iterations as may be under way; gives the reason, if nothing more is to be begun."""
+    while (reason := stop_now(site, state)) is None and state.left and is_open(site, state, state.left[0]):
         if len(state.proposing) >= site.settings.proposals or len(state.evaluating) >= 2 * site.settings.parallel:
-            return
+            return None
+        if state.requests() and not has_room(site, requests=state.requests()):
+            return None  # those under way may turn out cheaper
         job = site.archive.record_job(decide(site.run, site.archive, site.strategy, state.left[0]))
         del state.left[0]
         site.watch(Event(step=Step.ASKED, job=job))
@@ -235,6 +242,7 @@ def begin_jobs(site: Site, state: UnderWay, proposals: ThreadPoolExecutor, evalu
             proposed(site, state, job, at_once, evaluations)
         else:
             state.proposing[proposals.submit(paid, site, job)] = job
+    return reason
 
 
 def paid(site: Site, job: Job) -> Proposal:
@@ -269,9 +277,13 @@ def proposed(site: Site, state: UnderWay, job: Job, future: Future[Proposal], ev
         return
     candidate = proposal.candidate
     site.watch(Event(step=Step.PROPOSED, job=job, candidate=candidate))
+    state.evaluating[evaluations.submit(evaluate_job, site, job, candidate, champion_ns(site))] = (job, candidate)
+
+
+def champion_ns(site: Site) -> float:
+    """The score to beat; infinite while nothing has one."""
     champion = best_of(site.archive.scored(site.run.id))
-    champion_ns = (champion.score_ns if champion else None) or math.inf
-    state.evaluating[evaluations.submit(evaluate_job, site, job, candidate, champion_ns)] = (job, candidate)
+    return (champion.score_ns if champion else None) or math.inf
 
 
 def tell(
@@ -336,22 +348,22 @@ def holds(earlier: Evaluation, device: Device, champion_ns: float) -> bool:
     return earlier.promoted or timing.score_ns >= champion_ns
 
 
-def stop_now(site: Site) -> str | None:
+def stop_now(site: Site, state: UnderWay) -> str | None:
     """Why nothing more is to be begun, or None."""
     if site.stop_file.exists():
         return f"stop file: {site.stop_file}"
-    if site.budget == Budget():
+    budget = replace(site.budget, usd=None) if state.requests() else site.budget  # money is looked at when they ended
+    if budget == Budget():
         return None
     scored = site.archive.scored(site.run.id)
     best = best_of(scored)
     seed_ns = next((s.score_ns for s in scored if s.iteration == 0), None)
     best_ns = best.score_ns if best else None
     told = site.archive.told(site.run.id)
-    money = spent(site)
     return why_stop(
-        site.budget,
+        budget,
         replace(
-            money,
+            spent(site),
             seconds=time.monotonic() - site.started,
             evaluations=len(scored),
             speedup=seed_ns / best_ns if seed_ns and best_ns else None,

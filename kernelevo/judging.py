@@ -11,8 +11,9 @@ votes on a candidate cost more than the evaluation that they may save.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from functools import partial
 
-from kernelevo.budget import remaining_usd
 from kernelevo.errors import ModelError
 from kernelevo.judges import consult
 from kernelevo.judges.combine import learn
@@ -20,8 +21,8 @@ from kernelevo.judges.facts import source_facts
 from kernelevo.judges.gate import gate, worth_it
 from kernelevo.judges.report import savings
 from kernelevo.models import Model
-from kernelevo.proposing import spent
-from kernelevo.records import Candidate, Decision, FailedCall, Gate, Job, Judgement, Operator, Prompt, Reply
+from kernelevo.paying import has_room, pay
+from kernelevo.records import Candidate, Decision, Gate, Job, Judged, Operator, Prompt, Reply
 from kernelevo.site import Event, Site, Step
 
 THRESHOLD = 0.2  # a candidate that is less likely to pass is refused
@@ -36,8 +37,10 @@ def refused(site: Site, job: Job, candidate: Candidate) -> str | None:
         decided = ledger.gate(site.run.replay_of, job.iteration)
         if decided is not None:
             ledger.decide(job, candidate, decided)
-    if decided is None and site.judges and is_paid(site, job) and pays(site):
-        decided = judge(site, job, candidate)
+    if decided is None and site.judges and is_paid(site, job):
+        earlier = ledger.judged(site.task, site.device.name)
+        if pays(site, earlier):
+            decided = judge(site, job, candidate, earlier)
     if decided is None or decided.decision is not Decision.DEFER:
         return None
     return f"judges: it passes with probability {decided.probability or 0:.2f}, below {decided.threshold:.2f}"
@@ -48,43 +51,26 @@ def is_paid(site: Site, job: Job) -> bool:
     return job.operator not in (Operator.SEED, Operator.TUNE) and not site.models[job.model].free
 
 
-def judge(site: Site, job: Job, candidate: Candidate) -> Gate | None:
-    """Asks the judges and decides; both are recorded. None: the run stops, and the votes so far wait for the next."""
+def judge(site: Site, job: Job, candidate: Candidate, earlier: Sequence[Judged]) -> Gate | None:
+    """Asks the judges and decides; both are recorded. None: the run stops, or has no money for votes."""
     ledger = site.archive.ledger
-    learned = learn(ledger.judged(site.task, site.device.name))
+    learned = learn(earlier)
     votes = list(ledger.judgements(job.run, job.iteration))
     call = 0
 
     def ask(model: Model, prompt: Prompt) -> Reply:
         nonlocal call
-        limit_usd = remaining_usd(site.budget, spent(site))
-        call = ledger.begin(job, model.name, purpose="judge")
-        unsent = False
-
-        def failed(failure: FailedCall) -> None:
-            nonlocal call, unsent
-            ledger.fail(call, failure)
-            site.watch(Event(step=Step.CALL_FAILED, job=job, text=f"judge: {failure.kind}: {failure.text}"))
-            call, unsent = ledger.begin(job, model.name, purpose="judge"), True
-
-        try:
-            return model.propose(prompt, limit_usd=limit_usd, failed=failed)
-        except ModelError:
-            if unsent:
-                ledger.withdraw(call)
-            raise
-
-    def record(judgement: Judgement) -> None:
-        ledger.judged_by(call, candidate, judgement)
-        votes.append(judgement)
+        call, reply = pay(site, job, model.name, partial(model.propose, prompt), purpose="judge")
+        return reply
 
     target = site.device.timing_target
     try:
         for vote in consult(
             site.task, candidate, site.judges, target=target, seed=job.seed, previous=tuple(votes), ask=ask
         ):
-            record(vote)
-            if site.stopping.is_set():
+            ledger.judged_by(call, candidate, vote)
+            votes.append(vote)
+            if site.stopping.is_set() or not has_room(site):
                 return None
     except ModelError as error:  # what was said stays; who cannot be asked has no vote
         site.watch(Event(step=Step.CALL_FAILED, job=job, text=f"judge: {error}"))
@@ -94,12 +80,12 @@ def judge(site: Site, job: Job, candidate: Candidate) -> Gate | None:
     return decided
 
 
-def pays(site: Site) -> bool:
+def pays(site: Site, earlier: Sequence[Judged]) -> bool:
     """Whether an evaluation costs more than what judges say of it, as far as the archive knows both."""
     per_hour = site.settings.device_usd_per_hour
     if per_hour is None:
         return True
-    saved = savings(site.archive.ledger.judged(site.task, site.device.name))
+    saved = savings(earlier)
     if saved.mean_evaluation_seconds is None:
         return True  # nothing is known yet: the first candidates tell
     share = saved.avoided_share if saved.judged >= ENOUGH else None

@@ -11,18 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass, replace
+from functools import partial
 
-from kernelevo.budget import Spent, remaining_usd
 from kernelevo.build.canonical import code_tokens
 from kernelevo.decide import AGENT, visible
 from kernelevo.errors import ModelError
 from kernelevo.memory import gather
 from kernelevo.models import Failed, Model, unwatched
 from kernelevo.novelty import Novelty
+from kernelevo.paying import has_room, pay
 from kernelevo.prompt import PromptTooLargeError, write_prompt
-from kernelevo.propose import propose, read_candidate
-from kernelevo.records import Candidate, Diagnostic, FailedCall, Job, Operator, Prompt, Reply
-from kernelevo.site import Event, Site, Step
+from kernelevo.propose import propose, read_candidate, words_of
+from kernelevo.records import Candidate, Diagnostic, Job, Operator, Prompt, Reply
+from kernelevo.site import Site
 
 FREE_ATTEMPTS = 8  # proposals of a free model per job before a duplicate is accepted
 PAID_ATTEMPTS = 3  # replies of a paid model per job: the first, and two with feedback on what was wrong
@@ -65,8 +66,7 @@ def propose_candidate(site: Site, job: Job, known: Set[str]) -> Proposal:
     for attempt in range(FREE_ATTEMPTS if model.free else PAID_ATTEMPTS):
         asked = replace(job, seed=(job.seed + attempt) % 2**32)
         if isinstance(found, Diagnostic):
-            place = f"line {found.line} of your file: " if found.line else ""
-            material = replace(material, retry=place + found.text)
+            material = replace(material, retry=words_of(found))
         try:
             prompt = write_prompt(site.task, asked, parents, material=material, target=site.device.target)
         except PromptTooLargeError as error:
@@ -76,7 +76,7 @@ def propose_candidate(site: Site, job: Job, known: Set[str]) -> Proposal:
         if isinstance(found, Candidate) and job.operator not in EDITS and not (model.free or job.model == AGENT):
             found = too_like(site, job, found) or found
         again = isinstance(found, Diagnostic) or (model.free and found.id in known)
-        if not again or site.stopping.is_set():
+        if not again or site.stopping.is_set() or not (model.free or has_room(site)):
             break
     if isinstance(found, Candidate):
         return Proposal(candidate=found)
@@ -120,44 +120,6 @@ def reply_of(site: Site, job: Job, attempt: int, prompt: Prompt, model: Model) -
         reply = propose(prompt, model)
         archive.record_reply(job, attempt, prompt, reply)
     else:
-        reply = paid_reply(site, job, attempt, prompt, model)
+        call, reply = pay(site, job, model.name, partial(propose, prompt, model))
+        archive.record_reply(job, attempt, prompt, reply, call=call)
     return reply
-
-
-def paid_reply(site: Site, job: Job, attempt: int, prompt: Prompt, model: Model) -> Reply:
-    """Asks, with each request in the ledger."""
-    ledger = site.archive.ledger
-    limit_usd = remaining_usd(site.budget, spent(site))
-    call = ledger.begin(job, model.name)
-    unsent = False  # whether `call` is a retry that may never be sent
-
-    def failed(failure: FailedCall) -> None:
-        nonlocal call, unsent
-        ledger.fail(call, failure)
-        site.watch(Event(step=Step.CALL_FAILED, job=job, text=f"{failure.kind}: {failure.text}"))
-        call, unsent = ledger.begin(job, model.name), True
-
-    try:
-        reply = propose(prompt, model, limit_usd=limit_usd, failed=failed)
-    except ModelError:
-        if unsent:
-            ledger.withdraw(call)
-        raise
-    site.archive.record_reply(job, attempt, prompt, reply, call=call)
-    return reply
-
-
-def spent(site: Site) -> Spent:
-    """The money of a run so far; the rest of Spent is for the loop to fill in."""
-    cost = site.archive.ledger.cost(site.run.id)
-    return Spent(
-        usd=cost.cost_usd,
-        known=cost.calls - cost.free_calls - cost.calls_under_way - cost.calls_of_unknown_cost,
-        unknown=cost.calls_of_unknown_cost,
-        under_way=cost.calls_under_way,
-        seconds=0.0,
-        evaluations=0,
-        speedup=None,
-        roofline=None,
-        since_best=None,
-    )

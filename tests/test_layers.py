@@ -27,6 +27,7 @@ JOINTS = {"cascade", "evaluate", "evolve", "lint", "selftest", "__init__"} | {
     "loop_bench",
     "mcp",
     "memory",
+    "paying",
     "proposing",
     "runs",
     "site",

@@ -33,7 +33,7 @@ class Leases:
             at = {"run": job.run, "iteration": job.iteration, "now": written(now)}
             if connection.execute(text(TAKEN), at).scalar() is not None:
                 return None
-            number = int(connection.execute(select(func.max(t.Leases.id))).scalar() or 0) + 1
+            number = rows.following(connection, select(func.max(t.Leases.id)))
             until = written(now + timedelta(seconds=seconds))
             row = {
                 "id": number,

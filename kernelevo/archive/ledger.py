@@ -34,7 +34,7 @@ class Ledger:
     def begin(self, job: Job, model: str, *, purpose: str = "propose") -> int:
         """Writes a request down before it is sent; gives its number."""
         with writing(self.engine) as connection:
-            number = int(connection.execute(select(func.max(t.Calls.id))).scalar() or 0) + 1
+            number = rows.following(connection, select(func.max(t.Calls.id)))
             row = {
                 "id": number,
                 "run_id": job.run,

@@ -26,7 +26,7 @@ class Notes:
     def write_hint(self, run: str, text: str) -> None:
         """Advice for all prompts of a run that come after it."""
         with writing(self.engine) as connection:
-            number = int(connection.execute(select(func.max(t.Hints.id))).scalar() or 0) + 1
+            number = rows.following(connection, select(func.max(t.Hints.id)))
             row = {"id": number, "run_id": run, "text": text, "written_at": self.now()}
             rows.insert(connection, {t.Hints: [row]})
 
@@ -43,7 +43,7 @@ class Notes:
             here = (t.Lessons.run_id == run, t.Lessons.after_iteration == after_iteration)
             if connection.execute(select(t.Lessons.id).where(*here)).scalar() is not None:
                 return
-            number = int(connection.execute(select(func.max(t.Lessons.id))).scalar() or 0) + 1
+            number = rows.following(connection, select(func.max(t.Lessons.id)))
             row = {"id": number, "run_id": run, "after_iteration": after_iteration, "text": text}
             rows.insert(connection, {t.Lessons: [{**row, "written_at": self.now()}]})
 

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from kernelevo.archive import tables as t
 from kernelevo.records import (
@@ -58,6 +58,11 @@ def insert(connection: Connection, rows: Rows) -> None:
     for table, values in rows.items():
         if values:
             connection.execute(statements[table], list(values))
+
+
+def following(connection: Connection, last: Select[int]) -> int:
+    """The next number of a table. Safe, because writers hold the write lock from the start of a transaction."""
+    return (connection.execute(last).scalar() or 0) + 1
 
 
 @cache

@@ -498,9 +498,9 @@ class Archive:
                 raise ValueError(f"evaluation of {evaluation.candidate} for candidate {candidate and candidate.id}")
             evaluation_id = same_evaluation(connection, evaluation, task_id)
             if evaluation_id is None:
-                evaluation_id = following(connection, LAST_EVALUATION)
+                evaluation_id = rows.following(connection, LAST_EVALUATION)
                 self.insert(connection, rows.evaluation_rows(evaluation_id, evaluation, task_id=task_id, now=now))
-        attempt_id = following(connection, LAST_ATTEMPT)
+        attempt_id = rows.following(connection, LAST_ATTEMPT)
         attempt = {
             "id": attempt_id,
             "run_id": job and job.run,
@@ -536,11 +536,6 @@ ASKED = select(t.Jobs.iteration).where(t.Jobs.run_id == bindparam("run"), t.Jobs
 TOLD = select(t.Attempts.id).where(
     t.Attempts.run_id == bindparam("run"), t.Attempts.iteration == bindparam("iteration")
 )
-
-
-def following(connection: Connection, last: Select[int]) -> int:
-    """The next number of a table. Safe, because writers hold the write lock from the start of a transaction."""
-    return (connection.execute(last).scalar() or 0) + 1
 
 
 def told_iterations(connection: Connection, run: str) -> frozenset[int]:

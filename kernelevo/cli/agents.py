@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kernelevo.cli.archive import ArchiveOption
 from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console
 from kernelevo.config import Settings, default_archive, read_settings
@@ -22,7 +23,6 @@ from kernelevo.selection import STRATEGIES
 if TYPE_CHECKING:
     from kernelevo.agents import AgentJob, Told
 
-Archive = Annotated[str | None, typer.Option(help="SQLite file, or a URL [db/kernelevo.sqlite]")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")]
 
 
@@ -43,7 +43,7 @@ def ask(
     lease_minutes: Annotated[float, typer.Option(help="afterwards the job may be given to somebody else")] = 30.0,
     device: Annotated[str, typer.Option(help="emulator or cuda")] = "emulator",
     strategy: Annotated[str | None, typer.Option(help=f"of a new run: {', '.join(STRATEGIES)} [one_island]")] = None,
-    archive: Archive = None,
+    archive: ArchiveOption = None,
     json_: Json = False,
 ) -> None:
     """Gives a coding agent its next job: what to write, and everything that is known about the kernels before it.
@@ -101,7 +101,7 @@ def tell(
         str, typer.Option(help="one line on what was done, and why: later jobs are shown what came of it")
     ] = "",
     task: Annotated[str | None, typer.Option(help="path of the task's folder, if it is not below the tasks")] = None,
-    archive: Archive = None,
+    archive: ArchiveOption = None,
     json_: Json = False,
 ) -> None:
     """Takes what a coding agent wrote for a job, evaluates it, and says what came of it.
@@ -185,7 +185,7 @@ def errors_as_json(wanted: bool) -> Iterator[None]:
 
 
 def mcp(
-    archive: Archive = None,
+    archive: ArchiveOption = None,
     device: Annotated[str, typer.Option(help="emulator or cuda")] = "emulator",
     http: Annotated[int | None, typer.Option(help="serve HTTP on this port of 127.0.0.1, not standard input")] = None,
 ) -> None:

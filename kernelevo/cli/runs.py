@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
+from kernelevo.cli.archive import ArchiveOption
 from kernelevo.cli.evolve import Progress, print_result
 from kernelevo.cli.show import console
 from kernelevo.config import read_settings
-
-Archive = Annotated[str | None, typer.Option(help="SQLite file, or a URL [db/kernelevo.sqlite]")]
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +22,7 @@ def register(app: typer.Typer) -> None:
 def replay(
     run: Annotated[str, typer.Argument(help="id of the run, or its beginning")],
     task: Annotated[str | None, typer.Option(help="path of the task's folder, if it is not below the tasks")] = None,
-    archive: Archive = None,
+    archive: ArchiveOption = None,
     output: Annotated[Path | None, typer.Option("-o", help="leave the archive alone, and write into a copy")] = None,
 ) -> None:
     """Repeats a run from its recorded replies, without a key, and compares the two lineages.
@@ -70,7 +69,9 @@ def copied(archive: str, output: Path) -> str:
     return str(output)
 
 
-def stop(run: Annotated[str, typer.Argument(help="id of the run, or its beginning")], archive: Archive = None) -> None:
+def stop(
+    run: Annotated[str, typer.Argument(help="id of the run, or its beginning")], archive: ArchiveOption = None
+) -> None:
     """Ends a run that is under way, here or elsewhere: what is begun is finished, nothing more is begun."""
     from kernelevo.archive import open_archive
     from kernelevo.site import stop_file
@@ -85,7 +86,7 @@ def stop(run: Annotated[str, typer.Argument(help="id of the run, or its beginnin
 def hint(
     run: Annotated[str, typer.Argument(help="id of the run, or its beginning")],
     text: Annotated[str, typer.Argument(help="advice, in your words")],
-    archive: Archive = None,
+    archive: ArchiveOption = None,
 ) -> None:
     """Gives advice to all prompts of a run that come after it; the run may be under way."""
     from kernelevo.archive import open_archive

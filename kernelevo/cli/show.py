@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from kernelevo.prompt import words
 from kernelevo.records import Candidate, Evaluation, Finding, Outcome, Timing, TimingKind
 
 if TYPE_CHECKING:
@@ -33,12 +34,7 @@ STYLES = {
 
 def duration(nanoseconds: float | None) -> str:
     """A time with three digits and a unit; "-" when there is none."""
-    if nanoseconds is None:
-        return "-"
-    for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
-        if nanoseconds >= size:
-            return f"{nanoseconds / size:.3g} {unit}"
-    return f"{nanoseconds:.3g} ns"
+    return "-" if nanoseconds is None else words.duration(nanoseconds)
 
 
 def kind_of_time(timing: Timing) -> str:

@@ -189,6 +189,7 @@ def quoted(line: int | None, lines: list[str]) -> str:
 
 
 def duration(nanoseconds: float) -> str:
+    """A time with three digits and a unit."""
     for unit, scale in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
         if nanoseconds >= scale:
             return f"{nanoseconds / scale:.3g} {unit}"

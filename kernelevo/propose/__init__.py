@@ -15,7 +15,7 @@ from kernelevo.propose.reply import read_source
 from kernelevo.propose.source import read_tunables
 from kernelevo.records import Candidate, Diagnostic, Prompt, Reply
 
-__all__ = ["propose", "read_candidate", "read_source", "read_tunables"]
+__all__ = ["propose", "read_candidate", "read_source", "read_tunables", "words_of"]
 
 
 def propose(prompt: Prompt, model: Model, *, limit_usd: float | None = None, failed: Failed = unwatched) -> Reply:
@@ -44,3 +44,8 @@ def read_candidate(reply: Reply, prompt: Prompt, *, entry: str) -> Candidate | D
         rewrites=(first.rewrites if first and reply.rewrites else ()) + reply.rewrites,
         tunables=tunables,
     )
+
+
+def words_of(diagnostic: Diagnostic) -> str:
+    """Why a reply was of no use, for who wrote it."""
+    return f"line {diagnostic.line} of your file: {diagnostic.text}" if diagnostic.line else diagnostic.text
