@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from email.utils import formatdate
 
 import pytest
@@ -34,7 +33,6 @@ from kernelevo.models.language import LanguageModel
 from kernelevo.models.load import load_model
 from kernelevo.models.mutate import Mutate
 from kernelevo.models.prices import WRITTEN, Usage, cost_of, listed, price_of, unknown_price
-from kernelevo.models.replay import Replay, prompt_key
 from kernelevo.models.retry import ATTEMPTS, LONGEST_RETRY_AFTER_SECONDS, LONGEST_WAIT_SECONDS, wait_seconds
 from kernelevo.records import Candidate, FailedCall, Message, Operator, Price, Prompt, Reply
 from kernelevo.tasks import load_task
@@ -107,25 +105,16 @@ def api(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=[*APIS, "mutate", "replay"])
+@pytest.fixture(params=[*APIS, "mutate"])
 def model(request: pytest.FixtureRequest, watch: Watch) -> Model:
-    """Each model there is. Those behind an API, and the recorded one, say the user message backwards."""
+    """Each model there is. Those behind an API say the user message backwards."""
     if request.param == "mutate":
         return Mutate()
-    if request.param == "replay":
-        recorded = [prompt(), *(prompt(f"number {n}") for n in range(8))]
-        replies = {prompt_key(p): recorded_reply(p) for p in recorded}
-        return Replay("anthropic:claude-x", replies)
     return watch(request.param, backwards).model
 
 
 def backwards(request: Request) -> Answer:
     return reply(request.user[::-1])
-
-
-def recorded_reply(given: Prompt) -> Reply:
-    text = given.messages[-1].text[::-1]
-    return Reply(model="anthropic:claude-x", text=text, seconds=1.0, finish_reason="stop", cost_usd=0.25)
 
 
 # --- every model ------------------------------------------------------------------------------------------------------
@@ -560,19 +549,6 @@ def test_what_asking_again_cannot_mend_ends_at_once_in_the_providers_words(case:
     assert watched.kinds == ["refused"] if case != "a spent quota" else ["rate limited"]
     assert not watched.waits
     assert len(watched.server.requests) == 1
-
-
-def test_a_replay_names_the_prompt_that_nobody_answered() -> None:
-    model = Replay("openai:gpt-x", {})
-    with pytest.raises(ModelError, match=f"{prompt_key(prompt())} is recorded.*optimize.*seed 7"):
-        model.propose(prompt())
-
-
-def test_a_replay_tells_prompts_apart_by_their_words_and_their_seed() -> None:
-    joined = replace(prompt(), messages=(Message(role="system", text=SYSTEM + "user"), Message(role="user", text="x")))
-    keys = [prompt_key(p) for p in (prompt(), prompt(seed=8), prompt("Make it faster."), joined)]
-    assert len(set(keys)) == 4
-    assert prompt_key(replace(prompt(), parents=())) == keys[0]
 
 
 # --- models behind an API: the limit ----------------------------------------------------------------------------------
