@@ -31,8 +31,8 @@ from kernelevo.devices.wire import MAX_TEXT, FindingMessage
 if TYPE_CHECKING:
     import torch
 
-LATE_SECONDS = 0.5  # that threads which a call left running get to change its outputs, while they run
-LATE_SECONDS_IN_ALL = 2.0  # of all calls of a worker: who keeps threads for ever pays for it once
+LATE_SECONDS = 1.5  # that threads which a call left running get to change its outputs, while they run
+LATE_SECONDS_IN_ALL = 3.0  # of all calls of a worker: who keeps threads for ever pays for it once
 KEPT_BYTES = 64 << 20  # of the outputs of one earlier call that are kept
 POOL = "emulated-gpu"  # name of the emulator's own threads; see csrc/emulator/workers.cpp
 

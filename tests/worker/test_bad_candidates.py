@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import HERE, Site, eventually, start_site
+from sites import HERE, Site, eventually, start_site
 
 from kernelevo.devices import Call
 from kernelevo.records import Outcome

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import HERE, Site, eventually, start_site
+from sites import HERE, Site, eventually, start_site
 
 from kernelevo.records import Outcome
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Site, start_site
+from sites import Site, start_site
 from test_bad_candidates import number
 
 from kernelevo.cli.doctor import sandbox_lines
@@ -80,7 +81,7 @@ def test_a_required_sandbox_runs_where_everything_holds(extension: Callable[[str
         strict.server.close()
 
 
-# Forks, so it runs in a process with one thread, as the fork server is.
+# Forks, so it runs in a process with one thread, as the fork server is: numpy's OpenBLAS would start others.
 TRIALS = """
 import json
 from dataclasses import replace
@@ -103,7 +104,13 @@ print(json.dumps([means.landlock, means.filter is not None, found]))
 
 def test_the_trial_finds_a_protection_that_was_set_up_and_does_nothing() -> None:
     """Confined by nothing, the child gets everywhere, and says so."""
-    finished = subprocess.run([sys.executable, "-c", TRIALS], capture_output=True, text=True, check=False)
+    finished = subprocess.run(
+        [sys.executable, "-c", TRIALS],
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert finished.returncode == 0, finished.stderr
     landlock, filters, found = json.loads(finished.stdout)
     assert found["nothing"] == [None, True, True, True]

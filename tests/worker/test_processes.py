@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import HERE, count_processes, eventually, start_site
+from sites import HERE, count_processes, eventually, start_site
 
 from kernelevo.devices.session import ForkServer
 from kernelevo.errors import WorkerError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import HERE, Site, eventually
+from sites import HERE, Site, eventually
 from test_bad_candidates import number
 
 from kernelevo.build import build
