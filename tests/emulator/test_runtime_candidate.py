@@ -13,7 +13,7 @@ import torch
 
 from kernelevo.build import build
 from kernelevo.emulator import runtime
-from kernelevo.records import Candidate
+from kernelevo.records import BuildMethod, Candidate
 from kernelevo.toolchain import find_toolchain
 
 from .forked import emulated
@@ -40,8 +40,7 @@ def candidate(tmp_path_factory: pytest.TempPathFactory, cache_folder: Path) -> L
     source = (Path(__file__).parent / "runtime_candidate.cu").read_text()
     chosen = Candidate(source=source, entry="forward")
     built = build(chosen, target="sm_90", toolchain=find_toolchain(), cache=cache_folder)
-    assert built.succeeded, built.diagnostics
-    assert built.artifact is not None
+    assert built.artifact is not None and built.method is BuildMethod.SPLIT, built.diagnostics
     registers = {kernel.kernel: kernel.registers for kernel in built.resources}
     return Loader(built.artifact, built.ptx, registers, tmp_path_factory.mktemp("objects"))
 

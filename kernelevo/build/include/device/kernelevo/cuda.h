@@ -11,6 +11,14 @@
 
 namespace c10 {
 
+class DataPtr {
+ public:
+  void* get() const;
+  void* mutable_get();
+  explicit operator bool() const;
+  Device device() const;
+};
+
 class Stream {
  public:
   Device device() const;
@@ -46,6 +54,21 @@ void device_synchronize();
 void stream_synchronize(cudaStream_t);
 
 void kernelevo_check(cudaError_t);
+
+namespace CUDACachingAllocator {
+struct CUDAAllocator {
+  DataPtr allocate(size_t);
+  void* raw_allocate(size_t);
+  void raw_deallocate(void*);
+};
+CUDAAllocator* get();
+void* raw_alloc(size_t);
+void* raw_alloc_with_stream(size_t, cudaStream_t);
+void raw_delete(void*);
+void* getBaseAllocation(void*, size_t*);
+void recordStream(const DataPtr&, CUDAStream);
+void emptyCache();
+}  // namespace CUDACachingAllocator
 
 }  // namespace cuda
 
