@@ -48,7 +48,7 @@ from kernelevo.records import (
     Run,
     Task,
 )
-from kernelevo.runs import check_same_task, new_run
+from kernelevo.runs import check_same_task, check_same_timing, new_run, same_timing
 from kernelevo.selection import best_of, load_strategy
 from kernelevo.site import Event, Site, stop_file
 
@@ -146,6 +146,7 @@ def ask(
     with load_device(found.device if found and isinstance(device, str) else device, settings) as opened:
         if found is not None:
             check_device(found, opened)
+            check_same_timing(found, archive, opened)
         chosen = reopened(archive, task, found) if found else current(archive, task, opened, new, strategy, seed)
         site = site_of(chosen, task, archive, opened, settings, watch)
         while True:
@@ -193,6 +194,7 @@ def current(archive: Archive, task: Task, device: Device, new: bool, strategy: s
             if entry.status == "running"
             and entry.run.replay_of is None
             and (entry.run.models, entry.run.task_digest, entry.run.device) == ((AGENT,), task.digest, device.name)
+            and same_timing(entry.run, archive, device)
         ]
         if open_runs and not new:
             run = open_runs[-1]

@@ -36,7 +36,16 @@ from kernelevo.models.load import load_model
 from kernelevo.paying import has_room, spent
 from kernelevo.proposing import Proposal, Recorded, propose_candidate
 from kernelevo.records import Candidate, Evaluation, Job, Operator, Run, Task
-from kernelevo.runs import check_payable, check_same_task, floor_ns, new_id, new_run, prices_of, sleeper
+from kernelevo.runs import (
+    check_payable,
+    check_same_task,
+    check_same_timing,
+    floor_ns,
+    new_id,
+    new_run,
+    prices_of,
+    sleeper,
+)
 from kernelevo.selection import best_of, load_strategy
 from kernelevo.site import Event, Site, Step, stop_file
 from kernelevo.tune import tune
@@ -125,6 +134,7 @@ def evolve(
         if resume is None:
             archive.create_run(run, task)
         else:
+            check_same_timing(run, archive, opened)
             archive.reopen_run(run.id)
             stop_file(archive, run.id).unlink(missing_ok=True)
         archive.ledger.agree(run.id, prices=prices, limits=budget.limits())

@@ -420,7 +420,12 @@ class Workbench:
         """
         loaded, device, archive = self.task(task), self.device(), self.archive()
         found = archive.leaderboard(
-            loaded.name, device=device.name, kind=device.timing_kind, target=device.timing_target, limit=max(1, limit)
+            loaded.name,
+            device=device.name,
+            kind=device.timing_kind,
+            target=device.timing_target,
+            method=device.timing_method,
+            limit=max(1, limit),
         )
         places = [placing for placing in found if placing.task_digest == loaded.digest]
         if not places:

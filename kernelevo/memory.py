@@ -410,7 +410,13 @@ def references(task: Task, names: Set[str]) -> dict[str, str]:
 
 def winners(archive: Archive, device: Device) -> dict[str, Placing]:
     """The fastest correct kernel of each task's newest version, by times that compare with this device's."""
-    places = archive.leaderboard(device=device.name, kind=device.timing_kind, target=device.timing_target, limit=1)
+    places = archive.leaderboard(
+        device=device.name,
+        kind=device.timing_kind,
+        target=device.timing_target,
+        method=device.timing_method,
+        limit=1,
+    )
     return {placing.task: placing for placing in places}  # versions come oldest first
 
 
@@ -434,6 +440,10 @@ def seed_time(archive: Archive, device: Device, path: Path, entry: str, placing:
     seed = Candidate(source=path.read_text(encoding="utf-8"), entry=entry)
     evaluation = archive.known_for(seed.id, placing.task, placing.task_digest, device.name)
     timing = evaluation.timing if evaluation is not None else None
-    if timing is None or (timing.kind, timing.target) != (placing.kind, placing.target):
+    if timing is None or (timing.kind, timing.target, timing.method) != (
+        placing.kind,
+        placing.target,
+        placing.method,
+    ):
         return None
     return timing.score_ns

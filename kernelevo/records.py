@@ -353,7 +353,7 @@ class CaseTiming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """How long a verified build takes. Two timings compare only when kind and target are equal."""
+    """How long a verified build takes. Two timings compare only when kind, target and method are equal."""
 
     kind: TimingKind
     device: str  # where it ran: "emulator" or a card's name

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from kernelevo.budget import Budget
 from kernelevo.config import Settings
@@ -15,6 +16,9 @@ from kernelevo.devices import Device
 from kernelevo.errors import ModelError, UsageError
 from kernelevo.models.prices import price_of
 from kernelevo.records import Price, Purpose, Run, Task, digest
+
+if TYPE_CHECKING:
+    from kernelevo.archive import Archive
 
 
 def new_run(
@@ -65,6 +69,21 @@ def check_same_task(run: Run, task: Task) -> None:
         raise UsageError(
             f"run {run.id} is of task {run.task} ({run.task_digest}), which is now {task.name} ({task.digest})",
             next_step="start a new run: times of a changed task do not compare",
+        )
+
+
+def same_timing(run: Run, archive: Archive, device: Device) -> bool:
+    """Whether times that the device gives now compare with those of the run."""
+    return archive.timed_as(run.id) in (None, (device.timing_kind.value, device.timing_target, device.timing_method))
+
+
+def check_same_timing(run: Run, archive: Archive, device: Device) -> None:
+    if not same_timing(run, archive, device):
+        kind, target, method = archive.timed_as(run.id) or ("", "", "")
+        now = f"{device.timing_kind.value.upper()} for {device.timing_target} by {device.timing_method}"
+        raise UsageError(
+            f"the times of run {run.id} are {kind.upper()} for {target} by {method}, and would now be {now}",
+            next_step="start a new run: the two do not compare",
         )
 
 

@@ -31,7 +31,7 @@ def test_every_task_has_kernels_of_agents_and_the_best_is_proven_and_faster_than
     assert run.models == (AGENT,)
     told = {job.iteration for job in gallery.jobs(run.id) if job.model == AGENT} & gallery.told(run.id)
     assert len(told - {0}) >= 6
-    best = gallery.best(name, device="emulator", kind=TimingKind.PREDICTED, target="H100 SXM")
+    best = gallery.best(name, device="emulator", kind=TimingKind.PREDICTED, target="H100 SXM", method="prediction 2")
     assert best is not None
     evaluation = gallery.known(best.candidate, task, "emulator")
     assert evaluation is not None and evaluation.passed and evaluation.promoted and evaluation.timing is not None

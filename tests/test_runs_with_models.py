@@ -131,6 +131,11 @@ def test_a_stop_file_lets_what_is_begun_end_and_resume_goes_on(tmp_path: Path, e
         first = run(archive, emulator, name, generations=6, population=1, lookahead=0, watch=stop_after_two)
         assert first.stop_reason is not None and "stop file" in first.stop_reason
         assert archive.told(first.run.id) == {0, 1, 2}
+        with pytest.raises(UsageError, match=r"PREDICTED for H100 SXM by prediction 2, and would now be .* by pred"):
+            later = EmulatorDevice()
+            later.timing_method = "prediction of a later version"
+            run(archive, later, resume=first.run.id, settings=settings(name))
+        assert stop_file(archive, first.run.id).exists(), "nothing was begun"
         more = run(archive, emulator, resume=first.run.id, settings=settings(name), budget=Budget(evaluations=5))
         assert not stop_file(archive, first.run.id).exists()
         assert more.stop_reason is not None and "5 of 5 evaluations" in more.stop_reason

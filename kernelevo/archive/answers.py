@@ -83,7 +83,7 @@ class StageTotal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placing:
-    """One line of a leaderboard. Places compare only inside one task version, device, target and kind."""
+    """One line of a leaderboard. Places compare only inside one task version, device, target, kind and method."""
 
     place: int  # from 1
     task: str
@@ -91,6 +91,7 @@ class Placing:
     device: str
     target: str
     kind: TimingKind
+    method: str  # Timing.method
     candidate: str  # candidate id
     score_ns: float
 

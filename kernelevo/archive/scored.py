@@ -4,8 +4,8 @@ Takes a connection, gives a list for selection. Attempt numbers grow in the orde
 one indexed query for numbers above the last one finds everything new: the cost of an iteration does not depend on
 the size of the archive.
 
-A candidate stands at the first iteration of the run that proposed it and was evaluated. Its score is of the kind
-and target of the run's first time; a time of another kind or target is left out, because the two do not compare.
+A candidate stands at the first iteration of the run that proposed it and was evaluated. Its score is of the kind,
+target and method of the run's first time; a time of another is left out, because the two do not compare.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ NEWS = (
         func.coalesce(t.Verdicts.outcome, "build failed").label("status"),
         t.Timings.kind,
         t.Timings.target,
+        t.Timings.method,
         t.Timings.score_ns,
         select(func.length(t.Sources.text))
         .join(t.Candidates, t.Candidates.source_id == t.Sources.id)
@@ -85,7 +86,7 @@ class ScoredView:
     def __init__(self, run: str) -> None:
         self.run = run
         self.last = 0  # attempt up to which everything is known
-        self.basis: tuple[str, str] | None = None  # kind and target of the run's scores
+        self.basis: tuple[str, str, str] | None = None  # kind, target and method of the run's scores
         self.iterations: list[int] = []  # of `entries`, ascending
         self.entries: list[Scored] = []
         self.iteration_of: dict[str, int] = {}
@@ -107,7 +108,7 @@ class ScoredView:
         self.add_children(edges)
         for row in news:
             self.last = row.id
-            score_ns = row.score_ns if self.basis in (None, (row.kind, row.target)) else None
+            score_ns = row.score_ns if self.basis in (None, (row.kind, row.target, row.method)) else None
             self.told[row.iteration] = Trial(
                 iteration=row.iteration,
                 generation=row.generation,
@@ -138,7 +139,7 @@ class ScoredView:
             position = bisect_left(self.iterations, known)
             del self.iterations[position], self.entries[position]
         if row.score_ns is not None and self.basis is None:
-            self.basis = (row.kind, row.target)
+            self.basis = (row.kind, row.target, row.method)
         self.iteration_of[row.candidate_id] = row.iteration
         entry = Scored(
             candidate=row.candidate_id,
@@ -146,7 +147,7 @@ class ScoredView:
             generation=row.generation,
             island=row.island,
             status=row.status,
-            score_ns=row.score_ns if (row.kind, row.target) == self.basis else None,
+            score_ns=row.score_ns if (row.kind, row.target, row.method) == self.basis else None,
             children=self.children[row.candidate_id],
             behaviour=Behaviour(limited_by=row.limited_by, technique=row.technique) if row.technique else None,
             tunables=bool(row.tunables),

@@ -317,6 +317,13 @@ class Archive:
             view.refresh(connection)
             return list(view.entries) if before_generation is None else view.before(before_generation)
 
+    def timed_as(self, run: str) -> tuple[str, str, str] | None:
+        """Kind, target and method of a run's scores; None while it has none."""
+        with self.lock, reading(self.engine) as connection:
+            view = self.views.setdefault(run, ScoredView(run))
+            view.refresh(connection)
+            return view.basis
+
     def trials(self, run: str, *, before_iteration: int, before_generation: int) -> list[Trial]:
         """The decisions of a run before an iteration, in order.
 
@@ -389,9 +396,11 @@ class Archive:
                 connection, resolve(connection, t.Candidates.id, candidate, noun="candidate", tag="c"), run=run
             )
 
-    def best(self, task: str, *, device: str, kind: TimingKind, target: str, run: str | None = None) -> Placing | None:
+    def best(
+        self, task: str, *, device: str, kind: TimingKind, target: str, method: str, run: str | None = None
+    ) -> Placing | None:
         """The fastest correct candidate for the task's newest version, or None. With `run`: of that run."""
-        found = self.leaderboard(task, device=device, kind=kind, target=target, run=run, limit=1)
+        found = self.leaderboard(task, device=device, kind=kind, target=target, method=method, run=run, limit=1)
         return found[0] if found else None
 
     def leaderboard(
@@ -401,15 +410,16 @@ class Archive:
         device: str | None = None,
         kind: TimingKind | None = None,
         target: str | None = None,
+        method: str | None = None,
         run: str | None = None,
         limit: int = 10,
     ) -> list[Placing]:
-        """Correct candidates by time, at most `limit` for each task version, device, target and kind.
+        """Correct candidates by time, at most `limit` for each task version, device, target, kind and method.
 
         task: the newest version of its files only; None: all versions of all tasks.
         """
         with reading(self.engine) as connection:
-            groups = leaderboard_groups(connection, task=task, device=device, kind=kind, target=target)
+            groups = leaderboard_groups(connection, task=task, device=device, kind=kind, target=target, method=method)
             return [placing for group in groups for placing in placings(connection, group, run=run, limit=limit)]
 
     # --- end --------------------------------------------------------------------------------------------------------
@@ -687,19 +697,25 @@ WHERE a.id = :attempt
 
 
 def leaderboard_groups(
-    connection: Connection, *, task: str | None, device: str | None, kind: TimingKind | None, target: str | None
+    connection: Connection,
+    *,
+    task: str | None,
+    device: str | None,
+    kind: TimingKind | None,
+    target: str | None,
+    method: str | None,
 ) -> list[RowMapping]:
-    """Every task version, device, target and kind that has times and fits."""
-    conditions = {"task": task, "device": device, "kind": kind and kind.value, "target": target}
+    """Every task version, device, target, kind and method that has times and fits."""
+    conditions = {"task": task, "device": device, "kind": kind and kind.value, "target": target, "method": method}
     given = {name: value for name, value in conditions.items() if value is not None}
-    columns = {"task": "t.name", "device": "e.device", "kind": "m.kind", "target": "m.target"}
+    columns = {"task": "t.name", "device": "e.device", "kind": "m.kind", "target": "m.target", "method": "m.method"}
     where = " AND ".join(f"{columns[name]} = :{name}" for name in given) or "1 = 1"
     if task is not None:
         where += " AND t.id = (SELECT MAX(n.id) FROM tasks n WHERE n.name = :task)"
     query = f"""
-SELECT DISTINCT t.id AS task_id, t.name AS task, t.digest AS task_digest, e.device, m.target, m.kind
+SELECT DISTINCT t.id AS task_id, t.name AS task, t.digest AS task_digest, e.device, m.target, m.kind, m.method
 FROM timings m JOIN evaluations e ON e.id = m.evaluation_id JOIN tasks t ON t.id = e.task_id
-WHERE {where} ORDER BY t.name, t.id, e.device, m.target, m.kind
+WHERE {where} ORDER BY t.name, t.id, e.device, m.target, m.kind, m.method
 """
     return list(connection.execute(text(query), given).mappings())
 
@@ -711,13 +727,14 @@ SELECT e.candidate_id, m.score_ns
 FROM timings m
 JOIN evaluations e ON e.id = m.evaluation_id
 JOIN verdicts v ON v.evaluation_id = e.id
-WHERE m.kind = :kind AND m.target = :target AND e.task_id = :task_id AND e.device = :device AND v.outcome = 'passed'
+WHERE m.kind = :kind AND m.target = :target AND m.method = :method AND e.task_id = :task_id AND e.device = :device
+  AND v.outcome = 'passed'
   AND NOT EXISTS (SELECT 1 FROM evaluations n WHERE n.candidate_id = e.candidate_id AND n.task_id = e.task_id
                   AND n.device = e.device AND n.id > e.id)
   {"AND EXISTS (SELECT 1 FROM attempts a WHERE a.candidate_id = e.candidate_id AND a.run_id = :run)" if run else ""}
 ORDER BY m.score_ns, m.evaluation_id LIMIT :limit
 """
-    names = ("kind", "target", "task_id", "device")
+    names = ("kind", "target", "method", "task_id", "device")
     values = {name: group[name] for name in names} | {"limit": limit} | ({"run": run} if run else {})
     return [
         Placing(
@@ -727,6 +744,7 @@ ORDER BY m.score_ns, m.evaluation_id LIMIT :limit
             device=group["device"],
             target=group["target"],
             kind=TimingKind(group["kind"]),
+            method=group["method"],
             candidate=candidate,
             score_ns=score,
         )

@@ -601,7 +601,7 @@ class Findings(Base):
 
 
 class Timings(Base):
-    """How long a verified build takes. Times compare only where kind and target are equal."""
+    """How long a verified build takes. Times compare only where kind, target and method are equal."""
 
     __tablename__ = "timings"
     evaluation_id: Mapped[int] = key("evaluation", ForeignKey("evaluations.id"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 RESULTS = """
 SELECT e.id AS evaluation_id, e.candidate_id AS candidate, t.name AS task, t.digest AS task_digest, e.device,
-       COALESCE(v.outcome, 'build failed') AS status, m.kind, m.target, m.score_ns, m.device AS timed_on,
+       COALESCE(v.outcome, 'build failed') AS status, m.kind, m.target, m.method, m.score_ns, m.device AS timed_on,
        COALESCE(v.reason, e.timing_reason) AS reason, e.recorded_at, e.shared_from,
        CASE WHEN EXISTS (SELECT 1 FROM evaluation_stages s WHERE s.evaluation_id = e.id AND s.stage = 'promotion'
                          AND s.outcome = 'passed') THEN 1 ELSE 0 END AS promoted,
@@ -20,8 +20,8 @@ LEFT JOIN timings m ON m.evaluation_id = e.id
 """
 
 LEADERBOARD = """
-SELECT task, device, target, kind,
-       ROW_NUMBER() OVER (PARTITION BY task, task_digest, device, target, kind
+SELECT task, device, target, kind, method,
+       ROW_NUMBER() OVER (PARTITION BY task, task_digest, device, target, kind, method
                           ORDER BY score_ns, evaluation_id) AS place,
        candidate, score_ns, timed_on, promoted, task_digest, evaluation_id
 FROM results
@@ -147,8 +147,8 @@ LEFT JOIN verdicts v ON v.evaluation_id = e.id
 VIEWS: dict[str, tuple[str, str]] = {
     "results": ("One row per evaluation: its status, its time, and whether it is the newest of its kind.", RESULTS),
     "leaderboard": (
-        "Correct candidates by time, place 1 first, apart for each task version, device, target and kind of time. "
-        "A candidate's newest evaluation counts.",
+        "Correct candidates by time, place 1 first, apart for each task version, device, target, kind and "
+        "method of timing. A candidate's newest evaluation counts.",
         LEADERBOARD,
     ),
     "lineage": (

@@ -37,14 +37,14 @@ def best(
     limit: Annotated[int, typer.Option(min=1, help="places of each board")] = 10,
     archive: ArchiveOption = None,
 ) -> None:
-    """Correct candidates by time: one board per task, device, target and kind of time."""
+    """Correct candidates by time: one board per task, device, target, kind and method of timing."""
     with opened(archive) as archived:
         placings = archived.leaderboard(task, limit=limit)
         if not placings:
             raise UsageError("the archive has no time yet", next_step=f"kernelevo evolve {task or 'rmsnorm'}")
-        for board, places in groupby(placings, key=lambda p: (p.task, p.device, p.target, p.kind.value)):
+        for board, places in groupby(placings, key=lambda p: (p.task, p.device, p.target, p.kind.value, p.method)):
             cells = [[str(p.place), p.candidate, duration(p.score_ns)] for p in places]
-            title = f"{board[0]} on {board[1]}, {board[3].upper()} for {board[2]}"
+            title = f"{board[0]} on {board[1]}, {board[3].upper()} for {board[2]} by {board[4]}"
             console.print(rows(title, ["place", "candidate", "time"], cells, right=[0, 2]))
         console.print(f"next: kernelevo archive show {placings[0].candidate}")
 

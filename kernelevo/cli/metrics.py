@@ -17,7 +17,7 @@ from kernelevo.cli.archive import ArchiveOption, opened
 from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console, rows
 from kernelevo.errors import UsageError
-from kernelevo.records import Evaluation, Operator, Run, TimingKind
+from kernelevo.records import Evaluation, Operator, Run, Timing, TimingKind
 
 if TYPE_CHECKING:
     from kernelevo.archive import Archive
@@ -75,11 +75,12 @@ class Group:
     device: str
     kind: TimingKind | None  # None when nothing was timed
     target: str | None
+    method: str | None
 
     def __str__(self) -> str:
         if self.kind is None:
             return f"on {self.device}, nothing timed"
-        return f"on {self.device}, {self.kind.value.upper()} for {self.target}"
+        return f"on {self.device}, {self.kind.value.upper()} for {self.target} by {self.method}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +142,20 @@ def read_run(archive: Archive, run: Run) -> OneRun:
         run=run,
         evaluations=tuple(evaluations.get(row.candidate) for row in told if row.operator != Operator.SEED.value),
         seed=evaluations[seeds[0]] if seeds else None,
-        group=Group(run.device, timings[0].kind, timings[0].target) if timings else Group(run.device, None, None),
+        group=group_of(run.device, timings[0] if timings else None),
     )
 
 
+def group_of(device: str, timing: Timing | None) -> Group:
+    return Group(device, timing.kind, timing.target, timing.method) if timing else Group(device, None, None, None)
+
+
 def attempt(evaluation: Evaluation | None, group: Group) -> Attempt:
-    """One attempt with a time of the group's kind and target, if it has one."""
+    """One attempt with a time of the group, if it has one."""
     from kernelevo.metrics import Attempt
 
     timing = evaluation.timing if evaluation is not None and evaluation.passed else None
-    if timing is None or (timing.kind, timing.target) != (group.kind, group.target):
+    if timing is None or group_of(group.device, timing) != group:
         return Attempt(correct=evaluation is not None and evaluation.passed, time_ns=None, instructions=None)
     counts = [case.counters.get(INSTRUCTIONS) for case in timing.cases]
     known = [count for count in counts if count is not None and count > 0]
@@ -182,7 +187,9 @@ def references(archive: Archive, group: Group, task: str, digest: str) -> tuple[
     """Times of every right kernel for this version of the task, from all runs."""
     if group.kind is None:
         return ()
-    placings = archive.leaderboard(None, device=group.device, kind=group.kind, target=group.target, limit=10**6)
+    placings = archive.leaderboard(
+        device=group.device, kind=group.kind, target=group.target, method=group.method, limit=10**6
+    )
     return tuple(place.score_ns for place in placings if (place.task, place.task_digest) == (task, digest))
 
 
@@ -198,6 +205,7 @@ def document(group: Group, tasks: Sequence[Attempts], found: Sequence[Metric]) -
         "device": group.device,
         "kind": as_json(group.kind),
         "target": group.target,
+        "method": group.method,
         "tasks": {task.task: len(task.attempts) for task in tasks},
         "metrics": {
             value.name: {"value": value.value, "reason": value.reason, "tasks": value.tasks} for value in found

@@ -131,6 +131,7 @@ def parents_for(
         device=device.name,
         kind=device.timing_kind,
         target=device.timing_target,
+        method=device.timing_method,
         run=run,
         limit=max(count, 1),
     )

@@ -152,7 +152,12 @@ def build(of: str, **changes: object) -> Build:
 
 
 def passed(
-    of: str, *, median_ns: float = 1000.0, kind: TimingKind = TimingKind.PREDICTED, **changes: object
+    of: str,
+    *,
+    median_ns: float = 1000.0,
+    kind: TimingKind = TimingKind.PREDICTED,
+    method: str = "prediction 1",
+    **changes: object,
 ) -> Evaluation:
     """An evaluation with every kind of detail."""
     hidden = case("rows=31 cols=7", purpose=Purpose.HIDDEN, seed=2**62 + 1)
@@ -192,7 +197,7 @@ def passed(
             kind=kind,
             device="emulator" if kind is TimingKind.PREDICTED else "NVIDIA H100 80GB HBM3",
             target="H100 SXM",
-            method="prediction 1",
+            method=method,
             cases=timings,
             seconds=0.1,
         ),

@@ -58,7 +58,9 @@ def test_an_archive_in_postgresql_gives_back_what_was_put_in(server: str) -> Non
         assert archive.evaluations(child.id) == [examples.passed(child.id, median_ns=10.0)]
         assert [(s.candidate, s.children) for s in archive.scored(RUN.id)] == [(seed.id, 2), (child.id, 0)]
         assert [a.candidate for a in archive.lineage(child.id).walk()] == [child.id, seed.id]
-        best = archive.best(TASK.name, device="emulator", kind=TimingKind.PREDICTED, target="H100 SXM")
+        best = archive.best(
+            TASK.name, device="emulator", kind=TimingKind.PREDICTED, target="H100 SXM", method="prediction 1"
+        )
         assert best is not None and best.candidate == child.id
         assert archive.ledger.cost(RUN.id).input_tokens == 5
         with archive.engine.connect() as connection:

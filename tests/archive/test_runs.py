@@ -24,9 +24,17 @@ def running(archive: Archive) -> Archive:
     return archive
 
 
-def tell(archive: Archive, iteration: int, number: int, *parents: str, median_ns: float = 1000.0) -> str:
+def tell(
+    archive: Archive,
+    iteration: int,
+    number: int,
+    *parents: str,
+    median_ns: float = 1000.0,
+    method: str = "prediction 1",
+) -> str:
     candidate = examples.candidate(number, *parents)
-    archive.record(examples.job(iteration, *parents), candidate, examples.passed(candidate.id, median_ns=median_ns))
+    evaluation = examples.passed(candidate.id, median_ns=median_ns, method=method)
+    archive.record(examples.job(iteration, *parents), candidate, evaluation)
     return candidate.id
 
 
@@ -373,16 +381,23 @@ def test_the_best_is_the_fastest_correct_candidate_of_the_newest_task_version(ru
     fast = tell(running, 1, 1, seed, median_ns=10.0)
     broken = examples.candidate(2, seed)
     running.record(examples.job(2, seed), broken, examples.wrong(broken.id))
-    best = running.best("rmsnorm", device="emulator", kind=TimingKind.PREDICTED, target="H100 SXM")
+    best = running.best(
+        "rmsnorm", device="emulator", kind=TimingKind.PREDICTED, target="H100 SXM", method="prediction 1"
+    )
     assert best is not None
     assert (best.candidate, best.place) == (fast, 1)
     assert best.score_ns == pytest.approx(math.sqrt(10.0 * 40.0))
     newer = examples.task(digest="t-2")
     slow = examples.candidate(5)
     running.record_evaluation(newer, slow, examples.passed(slow.id, median_ns=9e9))
-    best = running.best("rmsnorm", device="emulator", kind=TimingKind.PREDICTED, target="H100 SXM")
+    best = running.best(
+        "rmsnorm", device="emulator", kind=TimingKind.PREDICTED, target="H100 SXM", method="prediction 1"
+    )
     assert best is not None and best.candidate == slow.id
-    assert running.best("gelu", device="emulator", kind=TimingKind.PREDICTED, target="H100 SXM") is None
+    assert (
+        running.best("gelu", device="emulator", kind=TimingKind.PREDICTED, target="H100 SXM", method="prediction 1")
+        is None
+    )
 
 
 def test_measured_and_predicted_times_have_leaderboards_of_their_own(running: Archive) -> None:
@@ -396,6 +411,23 @@ def test_measured_and_predicted_times_have_leaderboards_of_their_own(running: Ar
         (TimingKind.PREDICTED, 1, one.id),
         (TimingKind.PREDICTED, 2, two.id),
     ]
+
+
+def test_times_of_two_versions_of_a_method_have_leaderboards_of_their_own(running: Archive) -> None:
+    one, two = examples.candidate(1), examples.candidate(2)
+    running.record_evaluation(TASK, one, examples.passed(one.id, median_ns=5.0, method="prediction 1"))
+    running.record_evaluation(TASK, two, examples.passed(two.id, median_ns=6.0, method="prediction 2"))
+    found = [(p.method, p.place, p.candidate) for p in running.leaderboard("rmsnorm")]
+    assert found == [("prediction 1", 1, one.id), ("prediction 2", 1, two.id)]
+    assert [p.candidate for p in running.leaderboard("rmsnorm", method="prediction 2")] == [two.id]
+
+
+def test_times_of_another_method_are_no_scores_of_a_run(running: Archive) -> None:
+    assert running.timed_as(RUN.id) is None
+    seed = tell(running, 0, 0, method="prediction 1")
+    tell(running, 1, 1, seed, median_ns=1.0, method="prediction 2")
+    assert [s.score_ns is not None for s in running.scored(RUN.id)] == [True, False]
+    assert running.timed_as(RUN.id) == ("predicted", "H100 SXM", "prediction 1")
 
 
 def test_a_newer_evaluation_replaces_an_older_one_on_the_leaderboard(running: Archive) -> None:

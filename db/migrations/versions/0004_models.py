@@ -11,6 +11,31 @@ down_revision = "0003"
 
 WHOLE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite numbers rows by columns of type INTEGER only
 
+RESULTS = """
+CREATE VIEW results AS
+SELECT e.id AS evaluation_id, e.candidate_id AS candidate, t.name AS task, t.digest AS task_digest, e.device,
+       COALESCE(v.outcome, 'build failed') AS status, m.kind, m.target, m.method, m.score_ns, m.device AS timed_on,
+       COALESCE(v.reason, e.timing_reason) AS reason, e.recorded_at, e.shared_from,
+       CASE WHEN EXISTS (SELECT 1 FROM evaluation_stages s WHERE s.evaluation_id = e.id AND s.stage = 'promotion'
+                         AND s.outcome = 'passed') THEN 1 ELSE 0 END AS promoted,
+       CASE WHEN EXISTS (SELECT 1 FROM evaluations n WHERE n.candidate_id = e.candidate_id AND n.task_id = e.task_id
+                         AND n.device = e.device AND n.id > e.id) THEN 0 ELSE 1 END AS newest
+FROM evaluations e
+JOIN tasks t ON t.id = e.task_id
+LEFT JOIN verdicts v ON v.evaluation_id = e.id
+LEFT JOIN timings m ON m.evaluation_id = e.id
+"""
+
+LEADERBOARD = """
+CREATE VIEW leaderboard AS
+SELECT task, device, target, kind, method,
+       ROW_NUMBER() OVER (PARTITION BY task, task_digest, device, target, kind, method
+                          ORDER BY score_ns, evaluation_id) AS place,
+       candidate, score_ns, timed_on, promoted, task_digest, evaluation_id
+FROM results
+WHERE newest = 1 AND status = 'passed' AND score_ns IS NOT NULL
+"""
+
 LEDGER = """
 CREATE VIEW ledger AS
 SELECT c.run_id AS run, c.iteration, c.purpose, c.model,
@@ -59,7 +84,8 @@ LEFT JOIN verdicts v ON v.evaluation_id = e.id
 
 
 def upgrade() -> None:
-    op.execute("DROP VIEW costs")
+    for view in ("costs", "leaderboard", "results"):
+        op.execute(f"DROP VIEW {view}")
     op.add_column("runs", sa.Column("lookahead", WHOLE, nullable=False, server_default="0"))
     op.add_column("runs", sa.Column("replay_of", sa.Text(), nullable=True))
     op.add_column("runs", sa.Column("stop_reason", sa.Text(), nullable=True))
@@ -228,5 +254,5 @@ def upgrade() -> None:
         sa.UniqueConstraint("run_id", "after_iteration", name="uq_lessons_run_id_after_iteration"),
     )
     op.create_index("ix_replies_call_id", "replies", ["call_id"])
-    for view in (LEDGER, COSTS, JUDGED):
+    for view in (RESULTS, LEADERBOARD, LEDGER, COSTS, JUDGED):
         op.execute(view.strip())
