@@ -50,7 +50,7 @@ from kernelevo.records import (
 )
 from kernelevo.runs import check_same_task, check_same_timing, new_run, same_timing
 from kernelevo.selection import best_of, load_strategy
-from kernelevo.site import Event, Site, stop_file
+from kernelevo.site import Event, Site, Step, stop_file
 
 if TYPE_CHECKING:
     from kernelevo.archive import Archive
@@ -100,6 +100,7 @@ class Told:
     closed: bool  # False: the reply was of no use, and the job waits for another
     attempts_left: int  # of a job that is not closed
     report: Report | None  # None: there was no kernel to evaluate
+    repeats: int | None  # the earlier iteration of the run to which the same source was told
     speedup_over_seed: float | None  # over the task's own kernel; None: one of the two has no time that compares
     speedup_over_best: float | None  # over the best of the run before
     is_best: bool  # of the run, now
@@ -289,6 +290,7 @@ def do(site: Site, job: Job) -> bool:
         if not entered(stack, site.archive, f"{job.run}-{job.iteration}"):
             return False
         if job.iteration not in site.archive.told(job.run):
+            site.watch(Event(step=Step.ASKED, job=job))
             seeding = job.operator is Operator.SEED
             proposal = propose_candidate(site, job, frozenset()) if seeding else tuned(site, job)
             settle(site, job, proposal)
@@ -425,6 +427,7 @@ def tell(
             closed=False,
             attempts_left=ATTEMPTS - attempt - 1,
             report=None,
+            repeats=None,
             speedup_over_seed=None,
             speedup_over_best=None,
             is_best=False,
@@ -483,6 +486,8 @@ def outcome(site: Site, name: str, job: Job, proposal: Proposal) -> Told:
     seed = next((s.candidate for s in scored if s.iteration == 0), None)
     report = report_of(evaluation, proposal.candidate) if evaluation and proposal.candidate else None
     is_best = best is not None and best.iteration == job.iteration
+    first = next((s.iteration for s in scored if report and s.candidate == report.candidate), job.iteration)
+    repeats = first if first < job.iteration else None
     return Told(
         job=name,
         run=job.run,
@@ -491,6 +496,7 @@ def outcome(site: Site, name: str, job: Job, proposal: Proposal) -> Told:
         closed=True,
         attempts_left=0,
         report=report,
+        repeats=repeats,
         speedup_over_seed=speedup(evaluation, known(site, seed)),
         speedup_over_best=speedup(evaluation, known(site, before)),
         is_best=is_best,

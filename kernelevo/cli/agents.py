@@ -19,6 +19,7 @@ from kernelevo.config import Settings, default_archive, read_settings
 from kernelevo.errors import KernelevoError
 from kernelevo.records import Outcome
 from kernelevo.selection import STRATEGIES
+from kernelevo.site import Event, Step
 
 if TYPE_CHECKING:
     from kernelevo.agents import AgentJob, Told
@@ -68,6 +69,7 @@ def ask(
             device=device,
             strategy=strategy,
             settings=settings,
+            watch=say,
         )
         if output is not None:
             parent = opened.candidate(job.parents[0], run=job.run).source if job.parents else ""
@@ -83,6 +85,12 @@ def ask(
     for line in job_lines(job):
         console.print(line, markup=False)
     console.print(f"next: {command}", markup=False)
+
+
+def say(event: Event) -> None:
+    """On standard error, what is done before a job is handed out: it may take minutes."""
+    if event.step is Step.ASKED and event.job is not None:
+        print(f"kernelevo: {event.job.operator.value}, which needs no agent, is done first", file=sys.stderr)
 
 
 def job_lines(job: AgentJob) -> list[str]:
@@ -147,6 +155,8 @@ def told_lines(told: Told) -> list[str]:
         lines.append(f"  {told.reason}")
         return [*lines, *([] if told.closed else [f"  the job is open: {told.attempts_left} replies are left"])]
     lines += [f"  {line}" for fact in report.feedback for line in fact.splitlines()]
+    if told.repeats is not None:
+        lines.append(f"  the source that was told to iteration {told.repeats} of this run: nothing new was learned")
     if report.shared_from:
         lines.append(f"  the same kernel as {report.shared_from}, and not evaluated again")
     named = ((told.speedup_over_seed, "the task's own kernel"), (told.speedup_over_best, "the best before"))

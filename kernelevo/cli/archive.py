@@ -51,7 +51,8 @@ def best(
 
 @group.command("list")
 def list_(
-    task: Annotated[str | None, typer.Option(help="only runs of this task")] = None, archive: ArchiveOption = None
+    task: Annotated[str | None, typer.Argument(help="a task's name; all tasks when left out")] = None,
+    archive: ArchiveOption = None,
 ) -> None:
     """Runs, oldest first."""
     with opened(archive) as archived:

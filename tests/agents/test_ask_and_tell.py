@@ -21,7 +21,7 @@ from kernelevo.evolve import evolve
 from kernelevo.explain import explain
 from kernelevo.lineage import first_difference
 from kernelevo.records import Operator, Task
-from kernelevo.site import stop_file
+from kernelevo.site import Event, Step, stop_file
 
 from .conftest import Clock
 
@@ -90,7 +90,9 @@ def test_a_faster_kernel_told_as_edits_is_the_new_best_and_its_tunables_are_trie
     assert reply.text.startswith("PLAN: 16-byte accesses\n")
     assert (reply.model, reply.cost_usd, reply.input_tokens, reply.output_tokens) == ("agent", None, None, None)
     assert 0 < reply.seconds < 600
-    following = ask(gelu, archive, device=emulator)
+    before: list[Event] = []
+    following = ask(gelu, archive, device=emulator, watch=before.append)
+    assert [event.job.operator for event in before if event.step is Step.ASKED and event.job] == [Operator.TUNE]
     tuned = archive.jobs(job.run)[2]
     assert tuned.operator is Operator.TUNE and tuned.parents == (told.best,)
     assert {tried.configuration for tried in archive.notes.tuning(job.run, 2)} == {"THREADS=256", "THREADS=128"}
@@ -107,6 +109,10 @@ def test_a_wrong_kernel_says_what_was_expected_and_what_that_usually_means(
     assert told.report is not None and told.report.score_ns is None
     assert "the formula" in " ".join(explain(told.report))
     assert told.best == job.parents[0]
+    assert told.repeats is None
+    again = ask(gelu, archive, device=emulator)
+    told = tell(again.job, seed.replace("0.5f", "0.25f"), archive, gelu, device=emulator)
+    assert (told.status, told.repeats) == ("wrong", 1)
 
 
 def test_a_reply_without_a_kernel_leaves_the_job_open_until_the_third(
