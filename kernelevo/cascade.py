@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 
 from kernelevo.config import Settings
 from kernelevo.devices import Device
-from kernelevo.mangled import plain_name
+from kernelevo.mangled import kernel_name
 from kernelevo.records import (
     STAGES,
     Behaviour,
@@ -367,7 +367,7 @@ def build_text(build: Build) -> str:
             kernel.spill_store_bytes
         )
         parts.append(
-            f"{plain_name(kernel.kernel)}: {kernel.registers} registers, {kernel.shared_bytes} bytes shared{spills}"
+            f"{kernel_name(kernel.kernel)}: {kernel.registers} registers, {kernel.shared_bytes} bytes shared{spills}"
         )
     return "; ".join(parts)
 

@@ -1,41 +1,34 @@
-"""Kernels as their source names them, from the names that compilers give them (Itanium C++ ABI). Standard library only.
-
-Not covered: template arguments that are types of the candidate's own, or templates: these are left out, all of them.
-"""
+"""Kernels as their source names them, from the names that compilers give them. Standard library only."""
 
 from __future__ import annotations
 
-import re
+import ctypes
+from functools import cache
 
 
-def plain_name(kernel: str) -> str:
-    """A kernel's name without namespaces and parameters: _Z7softmaxPKf -> softmax, _Z4copyILi4EEvPf -> copy<4>."""
-    name, rest = kernel, re.sub(r"^_Z[NL]?", "", kernel)
-    while rest != kernel and (length := re.match(r"\d+", rest)):
-        end = length.end() + int(length[0])
-        name, rest = rest[length.end() : end], rest[end:]
-    if rest != kernel and (arguments := re.match(r"I((?:L[a-z]n?\d+E|[a-z])+)E", rest)):
-        found = re.findall(r"L([a-z])(n?)(\d+)E|([a-z])", arguments[1])
-        name += f"<{', '.join(argument_in_words(*one) for one in found)}>"
-    return name
+@cache
+def kernel_name(symbol: str) -> str:
+    """Without namespaces, parameters and return type: _Z7softmaxPKf -> softmax, _Z4copyILi4EEvPf -> copy<4>."""
+    name = demangled(symbol).replace("(anonymous namespace)::", "")
+    if name == symbol:
+        return symbol
+    depth, start = 0, 0
+    for position, character in enumerate(name):
+        if depth == 0 and character == "(":
+            return name[start:position]
+        if depth == 0 and character in " :":  # after a return type or a namespace
+            start = position + 1
+        depth += (character == "<") - (character == ">")
+    return name[start:]
 
 
-def argument_in_words(kind: str, minus: str, digits: str, builtin: str) -> str:
-    """One template argument of a mangled name: Li4E -> 4, Lb1E -> true, f -> float."""
-    if builtin:
-        return BUILTIN_TYPES.get(builtin, builtin)
-    if kind == "b":
-        return "true" if digits == "1" else "false"
-    return f"{'-' if minus else ''}{digits}"
-
-
-# Codes of the Itanium C++ ABI, section 5.1.5.2.
-BUILTIN_TYPES = {
-    "f": "float",
-    "d": "double",
-    "i": "int",
-    "j": "unsigned",
-    "l": "long",
-    "m": "unsigned long",
-    "b": "bool",
-}
+def demangled(symbol: str) -> str:
+    """The C++ declaration of a symbol, or the symbol."""
+    try:
+        demangle = ctypes.CDLL("libstdc++.so.6").__cxa_demangle
+    except (OSError, AttributeError):
+        return symbol
+    demangle.restype = ctypes.c_void_p
+    status = ctypes.c_int()
+    text = demangle(symbol.encode(), None, None, ctypes.byref(status))
+    return ctypes.string_at(text).decode(errors="replace") if text and status.value == 0 else symbol

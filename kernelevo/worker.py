@@ -10,7 +10,6 @@ only the bytes. How it is confined is devices/confinement.py; what happens when 
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import json
@@ -45,6 +44,7 @@ from kernelevo.devices.wire import (
     header_of,
     tensors_from,
 )
+from kernelevo.mangled import demangled
 
 if TYPE_CHECKING:
     import torch
@@ -380,18 +380,6 @@ def _import_problem(text: str) -> str:
     if match := re.search(r"does not define module export function \(PyInit_(\w+)\)", text):
         return "cannot be loaded: the source has no PYBIND11_MODULE(TORCH_EXTENSION_NAME, m)"
     return f"cannot be loaded: {text}"
-
-
-def demangled(symbol: str) -> str:
-    """The C++ name of a symbol, or the symbol."""
-    try:
-        demangle = ctypes.CDLL("libstdc++.so.6").__cxa_demangle
-    except (OSError, AttributeError):
-        return symbol
-    demangle.restype = ctypes.c_void_p
-    status = ctypes.c_int()
-    text = demangle(symbol.encode(), None, None, ctypes.byref(status))
-    return ctypes.string_at(text).decode(errors="replace") if text and status.value == 0 else symbol
 
 
 def _in_words(error: BaseException, entry: str) -> str:

@@ -21,6 +21,7 @@ from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console
 from kernelevo.config import read_settings
 from kernelevo.errors import KernelevoError, TaskError, UsageError
+from kernelevo.mangled import kernel_name
 from kernelevo.records import Build, Candidate, Case, Finding, Outcome, Purpose, Task, digest
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def in_cases(cases: Sequence[str]) -> str:
 
 def who(finding: Finding) -> str:
     """ " in kernel softmax, block (3, 0, 0), thread (40, 0, 0)", as far as it is known."""
-    words = [f"kernel {short(finding.kernel)}"] if finding.kernel else []
+    words = [f"kernel {kernel_name(finding.kernel)}"] if finding.kernel else []
     words += [f"block {finding.block}"] if finding.block else []
     words += [f"thread {finding.thread}"] if finding.thread else []
     return f" in {', '.join(words)}" if words else ""
@@ -261,13 +262,6 @@ def whereabouts(finding: Finding) -> str:
     return f"{size} at offset {finding.address} of {finding.allocation}"
 
 
-def short(kernel: str) -> str:
-    """The C++ name of a kernel without its parameters."""
-    from kernelevo.worker import demangled
-
-    return demangled(kernel).partition("(")[0].removeprefix("void ")
-
-
 def document(kernel: Path, source: str, checked: Checked) -> Mapping[str, object]:
     """The JSON document. Each finding is a record's fields, with file, source line and cases."""
     lines = source.splitlines()
@@ -279,7 +273,7 @@ def document(kernel: Path, source: str, checked: Checked) -> Mapping[str, object
         findings.append(
             {
                 **fields,
-                "kernel": None if seen.finding.kernel is None else short(seen.finding.kernel),
+                "kernel": None if seen.finding.kernel is None else kernel_name(seen.finding.kernel),
                 "file": str(kernel),
                 "source": lines[line - 1].strip() if line and line <= len(lines) else None,
                 "cases": list(seen.cases),

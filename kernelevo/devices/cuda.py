@@ -35,6 +35,7 @@ from kernelevo.devices.session import ForkServer, WorkerSession
 from kernelevo.devices.timed_session import WorkerTimedSession
 from kernelevo.devices.wire import MAX_LAUNCHES, FindingMessage, LaunchMessage, Load, TimingRequest
 from kernelevo.errors import ToolchainError, UsageError
+from kernelevo.mangled import kernel_name
 from kernelevo.records import Build, Task, TimingKind
 from kernelevo.toolchain import GET_CUDA_TORCH, find_torch
 
@@ -371,7 +372,7 @@ class CudaBackend:
         ]
         effects.findings = [
             FindingMessage(
-                kind="bad launch", text=f"kernel {_short(one['kernel'])}: {one['text']}", kernel=one["kernel"]
+                kind="bad launch", text=f"kernel {kernel_name(one['kernel'])}: {one['text']}", kernel=one["kernel"]
             )
             for one in _cuda.unseen_refusals()
         ]
@@ -380,14 +381,14 @@ class CudaBackend:
             self.synchronize()
         except RuntimeError as failure:
             ran = [one for one in launched if not one["error"]] or launched
-            kernels = sorted({_short(one["kernel"]) for one in ran})
+            kernels = sorted({kernel_name(one["kernel"]) for one in ran})
             words = str(failure).strip().splitlines()[0].removeprefix("CUDA error: ")
             effects.outcome = "timed out" if "timed out" in words else "crashed"
             effects.reason = f"kernel {' or '.join(kernels)}: {words}" if kernels else words
             return effects
         effects.findings += [
             FindingMessage(
-                kind="unjoined stream", text=f"nothing waits for {_short(kernel)} on a side stream", kernel=kernel
+                kind="unjoined stream", text=f"nothing waits for {kernel_name(kernel)} on a side stream", kernel=kernel
             )
             for kernel in _cuda.busy_kernels()
         ]
@@ -470,10 +471,3 @@ def _overrun(size: int, offset: int, count: int) -> str:
     if offset < 0:
         return f"wrote {count} bytes before a tensor of {size} bytes, from byte {offset}"
     return f"wrote {count} bytes past the end of a tensor of {size} bytes, {offset - size} bytes behind it"
-
-
-def _short(name: str) -> str:
-    """The C++ name of a kernel without its parameters."""
-    from kernelevo.worker import demangled
-
-    return demangled(name).partition("(")[0].removeprefix("void ")

@@ -23,6 +23,7 @@ from kernelevo.devices.isolation import Protection, Sandbox
 from kernelevo.devices.session import ForkServer, WorkerSession
 from kernelevo.devices.wire import MAX_LAUNCHES, FindingMessage, LaunchMessage, Load
 from kernelevo.errors import UsageError
+from kernelevo.mangled import kernel_name
 from kernelevo.records import Build, KernelResources, TimingKind
 from kernelevo.toolchain import GET_CPU_TORCH, find_torch
 
@@ -254,7 +255,7 @@ class EmulatorBackend:
         if faults:
             first = faults[0]
             effects.outcome = _OUTCOMES.get(first.kind, "crashed")
-            effects.reason = f"kernel {_short(first.kernel)}: {first.text}" if first.kernel else first.text
+            effects.reason = f"kernel {kernel_name(first.kernel)}: {first.text}" if first.kernel else first.text
             if first.kind == "emulator":
                 effects.reason = f"the emulator itself failed: {effects.reason}"
         launches = runtime.launches()
@@ -270,13 +271,13 @@ class EmulatorBackend:
             if not launch.error
         ]
         effects.findings = [
-            FindingMessage(kind="bad launch", text=f"kernel {_short(bad.kernel)}: {bad.text}", kernel=bad.kernel)
+            FindingMessage(kind="bad launch", text=f"kernel {kernel_name(bad.kernel)}: {bad.text}", kernel=bad.kernel)
             for bad in runtime.unchecked_errors()
         ]
         effects.findings += [
             FindingMessage(
                 kind=found.kind,
-                text=f"kernel {_short(found.kernel)}{f', line {found.line}' if found.line else ''}: {found.text}",
+                text=f"kernel {kernel_name(found.kernel)}{f', line {found.line}' if found.line else ''}: {found.text}",
                 kernel=found.kernel,
                 line=found.line,
                 block=found.block,
@@ -291,7 +292,7 @@ class EmulatorBackend:
             FindingMessage(kind="out of bounds", text=str(overrun)) for overrun in runtime.redzone_findings()
         ]
         effects.findings += [
-            FindingMessage(kind="unjoined stream", text=f"nothing waits for {_short(work.what)} on a side stream")
+            FindingMessage(kind="unjoined stream", text=f"nothing waits for {kernel_name(work.what)} on a side stream")
             for work in runtime.pending_work()
             if not work.blocking  # the default stream, and so our copy of the outputs, waits for the others
         ]
@@ -308,10 +309,3 @@ _OUTCOMES: Mapping[str, CallOutcome] = {
     "timeout": "timed out",
     "deadlock": "timed out",
 }
-
-
-def _short(name: str) -> str:
-    """The C++ name of a kernel without its parameters."""
-    from kernelevo.worker import demangled
-
-    return demangled(name).partition("(")[0].removeprefix("void ")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 
 from kernelevo.devices import Launch, Session
-from kernelevo.mangled import plain_name
+from kernelevo.mangled import kernel_name
 from kernelevo.measure.limits import class_times
 from kernelevo.records import Case, CaseTiming, Outcome, Task
 
@@ -63,7 +63,7 @@ def bottleneck(launches: Sequence[Launch]) -> str:
     if len(timed) == 1:
         return longest.time.bottleneck
     share = longest_ns / sum(nanoseconds for nanoseconds, _ in timed)
-    return f"{plain_name(longest.kernel)}, {share:.0%} of {len(timed)} launches: {longest.time.bottleneck}"
+    return f"{kernel_name(longest.kernel)}, {share:.0%} of {len(timed)} launches: {longest.time.bottleneck}"
 
 
 def total_counters(launches: Sequence[Launch]) -> dict[str, float]:

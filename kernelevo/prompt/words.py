@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from kernelevo.mangled import plain_name
+from kernelevo.mangled import kernel_name
 from kernelevo.prompt.material import Gpu
 from kernelevo.records import (
     Candidate,
@@ -67,8 +67,9 @@ def _facts(evaluation: Evaluation, lines: list[str]) -> Iterator[str]:
     for kernel in evaluation.build.resources:
         spills = kernel.spill_store_bytes + kernel.spill_load_bytes
         yield (
-            f"ptxas: {plain_name(kernel.kernel)}: {kernel.registers} registers per thread, {kernel.shared_bytes} bytes "
-            f"of static shared memory" + (f", {spills} bytes of spills (not priced)" if spills else "")
+            f"ptxas: {kernel_name(kernel.kernel)}: {kernel.registers} registers per thread, "
+            f"{kernel.shared_bytes} bytes of static shared memory"
+            + (f", {spills} bytes of spills (not priced)" if spills else "")
         )
     if verdict.outcome is Outcome.PASSED:
         declared = [c for c in verdict.cases if c.case.purpose is not Purpose.HIDDEN]  # the same whenever it is judged
