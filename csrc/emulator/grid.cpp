@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -31,9 +32,19 @@ static_assert(offsetof(BlockState, workspace) == 88 && offsetof(BlockState, sink
 
 using Clock = std::chrono::steady_clock;
 
+// Seconds that this thread ran.
+double ran_seconds() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
 constexpr int32_t kBudget = 1 << 16;        // weighted back edges between ticks
 constexpr int kStallRounds = 64;            // rounds in which warps only yield before another block is started
 constexpr size_t kResidentBytes = 1 << 28;  // memory of suspended blocks per worker
+constexpr int kPatience = 4;                // limits of time after which a launch ends on the busiest machine
+
+thread_local double work_began = 0;  // ran_seconds() when this worker joined the launch
 
 struct Launch {
   Launch(const Kernel& k, const LaunchConfig& c, const void* p) : kernel(k), config(c), params(p) {}
@@ -45,14 +56,19 @@ struct Launch {
   uint64_t total = 0;
   std::atomic<uint64_t> next{0};
   std::atomic<bool> stopped{false};
-  Clock::time_point deadline;
+  Clock::time_point deadline, last_deadline;
   std::mutex mutex;  // report, lazy compilation
   std::atomic<WarpFunction> diverged{nullptr};
   LaunchReport report;
   std::atomic<uint64_t> blocks_run{0};
   alignas(64) char workspace[64] = {};  // cooperative groups keep the grid's barrier here
 
-  bool timed_out() const { return config.time_limit_seconds > 0 && Clock::now() > deadline; }
+  // Where others have the cores, a worker gets the time that it would have had to itself.
+  bool timed_out() const {
+    if (config.time_limit_seconds <= 0) return false;
+    const Clock::time_point now = Clock::now();
+    return now > last_deadline || (now > deadline && ran_seconds() - work_began > config.time_limit_seconds);
+  }
 };
 
 thread_local Launch* current_launch = nullptr;
@@ -510,6 +526,7 @@ void work_guarded(Launch& launch) {
   bool out_of_memory = false;
   current_launch = &launch;
   current_warp = nullptr;
+  work_began = ran_seconds();
   const AccessFault fault = catch_access_fault([&] {
     try {
       work(launch, resident);
@@ -540,8 +557,10 @@ LaunchReport run_grid(const Kernel& kernel, const LaunchConfig& config, const vo
   for (uint32_t k = 0; k < config.hook_count; k++) launch.functions.push_back(config.hooks[k]);
   launch.total = config.sample_blocks ? config.sample_count
                                       : uint64_t{config.grid[0]} * config.grid[1] * config.grid[2];
-  launch.deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                                       std::chrono::duration<double>(config.time_limit_seconds));
+  const auto limit =
+      std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(config.time_limit_seconds));
+  launch.deadline = Clock::now() + limit;
+  launch.last_deadline = Clock::now() + kPatience * limit;
   launch.diverged = kernel.diverged;
   const int threads = config.threads == 0 && kernel.fixed_order ? 1 : config.threads;
   run_on_workers(threads, launch.total, [&] { work_guarded(launch); });

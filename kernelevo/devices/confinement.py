@@ -269,6 +269,19 @@ def thread_names(pid: int) -> list[str]:
     return names
 
 
+def waited_seconds(pid: int) -> float:
+    """How long a process was ready to run and had no core: of its threads, the one that waited longest.
+
+    Second field of schedstat (Linux, Documentation/scheduler/sched-stats.rst); 0 where the kernel does not count.
+    """
+    waited = [0]
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                waited.append(int((task / "schedstat").read_text().split()[1]))
+    return max(waited) / 1e9
+
+
 class _CloneArguments(ctypes.Structure):
     _fields_ = tuple(
         (name, ctypes.c_uint64)

@@ -248,6 +248,7 @@ def _running(me: int, worker: int, own_threads: tuple[str, ...]) -> Running:
     return Running(
         processes=len([pid for pid in below if pid != worker]),
         threads=len([name for name in names if not name.startswith(own_threads)]),
+        waited_seconds=confinement.waited_seconds(worker),
     )
 
 

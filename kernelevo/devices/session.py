@@ -59,7 +59,9 @@ OUTPUT_BYTES = 16 << 10  # kept of each end of what a candidate prints
 START_SECONDS = 120.0  # for the fork server to import torch on a loaded machine
 PROCESSES_LEFT = "processes left running"  # kind of finding
 THREADS_LEFT = "threads left running"
+PATIENCE = 3  # limits of time that a call may last longer, where its worker waited for a core that others had
 _ANSWER_SECONDS = 10.0  # for a keeper to count; it takes less than a millisecond
+_LATE_ANSWER_SECONDS = 0.5  # when its worker is over time already: the worker may have stopped it
 _GONE_SECONDS = 1.0  # for a keeper to end everything when asked, before it is killed
 # The only variables of the parent's environment that a worker inherits.
 ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "SYSTEMROOT")
@@ -244,7 +246,10 @@ class WorkerSession:
         outcome, reason, reply, reader = Outcome.CRASHED, None, None, None
         try:
             deadline = started + self._timeout_seconds
-            reader = worker.exchange(pieces, CallReply, deadline=deadline, limit_bytes=limit_bytes)
+            patience = PATIENCE * self._timeout_seconds
+            reader = worker.exchange(
+                pieces, CallReply, deadline=deadline, patience_seconds=patience, limit_bytes=limit_bytes
+            )
             reply = _reply_to(request, headers, reader)
         except _DeadlineError:
             outcome, reason = Outcome.TIMED_OUT, f"did not return within {self._timeout_seconds:g} s"
@@ -362,6 +367,7 @@ class _Worker:
         self._running: Running | None = None
         self._gone = False  # the status pipe has ended: no process is left
         self.threads = 1  # that ran in it after the last call
+        self.waited_seconds = 0.0  # for a core, until the end of the last call
         self.output = _BoundedOutput()
         self.greeted = False
         channel.setblocking(False)
@@ -369,9 +375,18 @@ class _Worker:
             os.set_blocking(descriptor, False)
 
     def exchange(
-        self, pieces: list[memoryview], kind: type[CallReply] | type[Hello], *, deadline: float, limit_bytes: int
+        self,
+        pieces: list[memoryview],
+        kind: type[CallReply] | type[Hello],
+        *,
+        deadline: float,
+        limit_bytes: int,
+        patience_seconds: float = 0.0,
     ) -> FrameReader:
-        """Sends one frame and reads one, draining what is printed; raises _DeadlineError, _EndedError or FrameError."""
+        """Sends one frame and reads one, draining what is printed; raises _DeadlineError, _EndedError or FrameError.
+
+        patience_seconds: up to which the deadline is put off by as much as the worker waited for a core.
+        """
         reader = FrameReader(kind, limit_bytes=limit_bytes)
         unsent = [piece for piece in pieces if len(piece)]
         poll = select.poll()
@@ -382,6 +397,13 @@ class _Worker:
             poll.register(self._status, select.POLLIN)
         while not reader.complete:
             remaining = deadline - time.monotonic()
+            if remaining <= 0 and patience_seconds > 0:
+                running = self.running(answer_seconds=_LATE_ANSWER_SECONDS)
+                waited = running.waited_seconds - self.waited_seconds if running else 0.0
+                put_off = min(waited, patience_seconds)
+                deadline, patience_seconds = deadline + put_off, patience_seconds - put_off
+                self.waited_seconds += waited
+                remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise _DeadlineError
             for descriptor, event in poll.poll(remaining * 1000):
@@ -400,14 +422,14 @@ class _Worker:
         self._drain()
         return reader
 
-    def running(self) -> Running | None:
+    def running(self, *, answer_seconds: float) -> Running | None:
         """What its keeper sees of it now; None when both have ended. Raises _DeadlineError when the keeper is mute."""
         self._running = None
         if self._lifeline is None or self._gone:
             return None
         with contextlib.suppress(BrokenPipeError):
             os.write(self._lifeline, b"?")
-        if not self._wait_until_gone(_ANSWER_SECONDS, or_answer=True):
+        if not self._wait_until_gone(answer_seconds, or_answer=True):
             raise _DeadlineError
         return self._running
 
@@ -520,7 +542,7 @@ def _require(protections: tuple[Protection, ...]) -> None:
 def _left_running(worker: _Worker) -> tuple[list[Finding], str | None]:
     """After a call: what the candidate left running, by its keeper's count, or why that cannot be known."""
     try:
-        running = worker.running()
+        running = worker.running(answer_seconds=_ANSWER_SECONDS)
     except _DeadlineError:
         return [], "stopped the process that watches it"
     if running is None:
@@ -534,7 +556,7 @@ def _left_running(worker: _Worker) -> tuple[list[Finding], str | None]:
     if (more := running.threads - worker.threads) > 0:
         text = f"{more} thread{'s' * (more > 1)} more than before still ran after it returned; thread pools count too"
         found.append(Finding(kind=THREADS_LEFT, text=text))
-    worker.threads = running.threads
+    worker.threads, worker.waited_seconds = running.threads, running.waited_seconds
     return found, None
 
 

@@ -123,6 +123,7 @@ class Running(_Message):
 
     processes: Annotated[int, Field(ge=0)]  # that the worker started and that still run
     threads: Annotated[int, Field(ge=0)]  # of the worker
+    waited_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # for a core: the thread that waited longest
 
 
 class Hello(_Message):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -382,6 +386,22 @@ def test_a_kernel_that_never_ends_is_stopped_and_located(kernels: Kernels, entry
     report = kernels.attempt(entry, 2, 64, np.zeros(64, I), I(0), seconds=0.3)
     assert report.status is LaunchStatus.TIMED_OUT
     assert "core_kernels.ptx:" in report.message and "timed out" in report.message
+
+
+@forked
+def test_a_launch_gets_its_time_where_others_have_the_core(kernels: Kernels) -> None:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    try:
+        began, ran = time.monotonic(), time.process_time()
+        report = kernels.attempt("endless", 2, 64, np.zeros(64, I), I(0), seconds=0.4, threads=1)
+        seconds, ran = time.monotonic() - began, time.process_time() - ran
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    assert report.status is LaunchStatus.TIMED_OUT
+    assert ran > 0.35 and seconds > 0.6, "a quarter of the core is not enough for it in 0.4 s"
 
 
 def test_denormals_are_kept(kernels: Kernels) -> None:
