@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from providers.scripts import kernel
+from small_task import write_small_task
 
 from kernelevo import evolve, load_task, open_archive
 from kernelevo.config import Settings
@@ -27,6 +28,12 @@ pytestmark = [pytest.mark.nvcc, pytest.mark.slow]
 @pytest.fixture
 def device(emulator: EmulatorDevice) -> EmulatorDevice:
     return emulator
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """gelu at small sizes, by its path."""
+    return str(write_small_task(tmp_path_factory.mktemp("tasks")))
 
 
 class Scripted:
@@ -48,7 +55,9 @@ class Scripted:
 SEED = load_task("gelu").seed_source or ""
 
 
-def test_every_kind_of_reply_becomes_a_row_and_the_run_goes_on(tmp_path: Path, device: EmulatorDevice) -> None:
+def test_every_kind_of_reply_becomes_a_row_and_the_run_goes_on(
+    tmp_path: Path, device: EmulatorDevice, small: str
+) -> None:
     wrong = SEED.replace("0.5f", "0.25f")
     assert wrong != SEED
     model = Scripted(
@@ -60,7 +69,7 @@ def test_every_kind_of_reply_becomes_a_row_and_the_run_goes_on(tmp_path: Path, d
     events: list[Event] = []
     with open_archive(tmp_path / "a.sqlite") as archive:
         result = evolve(
-            load_task("gelu"),
+            load_task(small),
             archive,
             models=[model],
             device=device,
@@ -77,7 +86,7 @@ def test_every_kind_of_reply_becomes_a_row_and_the_run_goes_on(tmp_path: Path, d
         cost = archive.ledger.cost(result.run.id)
         assert (cost.calls, cost.failed_calls, cost.cost_usd) == (6, 0, 3.0)  # the first job was asked three times
         assert result.best is not None
-        evaluation = archive.known(result.best.id, load_task("gelu"), "emulator")
+        evaluation = archive.known(result.best.id, load_task(small), "emulator")
         assert evaluation is not None and evaluation.timing is not None
         assert evaluation.timing.kind is TimingKind.PREDICTED
         assert {p.operator for p in model.prompts} == {Operator.OPTIMIZE}
@@ -100,12 +109,12 @@ def lineage(archive_path: Path) -> list[tuple[object, ...]]:
 
 
 def test_the_same_seed_gives_the_same_lineage_however_many_are_evaluated_at_once(
-    tmp_path: Path, device: EmulatorDevice
+    tmp_path: Path, device: EmulatorDevice, small: str
 ) -> None:
     for name, parallel in (("one", 1), ("two", 2)):
         with open_archive(tmp_path / name) as archive:
             evolve(
-                load_task("gelu"),
+                load_task(small),
                 archive,
                 device=device,
                 generations=2,
@@ -118,21 +127,29 @@ def test_the_same_seed_gives_the_same_lineage_however_many_are_evaluated_at_once
 
 
 def evolve_command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from kernelevo.cli import main; main()", "evolve", *arguments]
+    hears = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # also below a pytest that does not
+    )
+    command = [sys.executable, "-c", f"{hears}; from kernelevo.cli import main; main()", "evolve", *arguments]
     environment = {**os.environ, "KERNELEVO_ARCHIVE": str(folder / "a.sqlite"), "KERNELEVO_PARALLEL": "1"}
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 
 def test_a_run_killed_in_the_middle_goes_on_without_asking_or_counting_twice(
-    tmp_path: Path, device: EmulatorDevice
+    tmp_path: Path, device: EmulatorDevice, small: str
 ) -> None:
     whole = tmp_path / "whole"
     whole.mkdir()
     with open_archive(whole / "a.sqlite") as archive:
-        evolve(load_task("gelu"), archive, device=device, generations=2, population=2, seed=5)
-    running = evolve_command(tmp_path, "gelu", "--generations", "2", "--population", "2", "--seed", "5")
+        evolve(load_task(small), archive, device=device, generations=2, population=2, seed=5)
+    running = evolve_command(tmp_path, small, "--generations", "2", "--population", "2", "--seed", "5")
     assert running.stdout is not None
     for line in running.stdout:
         if line.strip().startswith("1 "):  # iteration 1 is told: somewhere in the middle of the rest
@@ -144,7 +161,7 @@ def test_a_run_killed_in_the_middle_goes_on_without_asking_or_counting_twice(
         assert entry.status == "running"
         told = archive.told(entry.run.id)
         assert told < {0, 1, 2, 3, 4}
-    resumed = evolve_command(tmp_path, "--resume", entry.run.id)
+    resumed = evolve_command(tmp_path, small, "--resume", entry.run.id)
     output, _ = resumed.communicate(timeout=250)
     assert resumed.returncode == 0, output
     assert lineage(tmp_path / "a.sqlite") == lineage(whole / "a.sqlite")
@@ -153,8 +170,8 @@ def test_a_run_killed_in_the_middle_goes_on_without_asking_or_counting_twice(
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_two_runs_share_one_archive_at_once(tmp_path: Path) -> None:
-    both = [evolve_command(tmp_path, "gelu", "--generations", "1", "--population", "2", "--seed", s) for s in "12"]
+def test_two_runs_share_one_archive_at_once(tmp_path: Path, small: str) -> None:
+    both = [evolve_command(tmp_path, small, "--generations", "1", "--population", "2", "--seed", s) for s in "12"]
     outputs = [running.communicate(timeout=250)[0] for running in both]
     assert [running.returncode for running in both] == [0, 0], outputs
     with open_archive(tmp_path / "a.sqlite", read_only=True) as archive:
@@ -162,8 +179,8 @@ def test_two_runs_share_one_archive_at_once(tmp_path: Path) -> None:
         assert [(e.status, e.attempts) for e in entries] == [("finished", 3), ("finished", 3)]
 
 
-def test_ctrl_c_keeps_what_was_recorded_and_leaves_no_process(tmp_path: Path) -> None:
-    running = evolve_command(tmp_path, "gelu", "--generations", "3", "--population", "2", "--seed", "5")
+def test_ctrl_c_keeps_what_was_recorded_and_leaves_no_process(tmp_path: Path, small: str) -> None:
+    running = evolve_command(tmp_path, small, "--generations", "3", "--population", "2", "--seed", "5")
     assert running.stdout is not None
     for line in running.stdout:
         if line.strip().startswith("0 "):

@@ -12,9 +12,9 @@ from rich.text import Text
 
 from kernelevo.budget import Budget
 from kernelevo.cli.show import console, diff, duration, lineage_tree, rows, score, status
-from kernelevo.config import read_settings
+from kernelevo.config import Settings, read_settings
 from kernelevo.models.prices import price_of, unknown_price
-from kernelevo.records import Evaluation, Job, Rewrite, Task
+from kernelevo.records import Evaluation, Job, Rewrite, Run, Task
 from kernelevo.selection import STRATEGIES
 from kernelevo.site import Event, Step
 
@@ -71,8 +71,10 @@ def evolve(
         if task is None:
             if resume is None:
                 raise UsageError("no task is given", next_step="name one of `kernelevo tasks list`, or --resume RUN")
-            task = opened.get_run(resume).task  # below the tasks folder; a task elsewhere is named with --resume
-        loaded = load_task(task, root=settings.tasks)
+            run = opened.get_run(resume)
+            loaded = task_of_run(run, settings, f"kernelevo evolve PATH --resume {run.id}")
+        else:
+            loaded = load_task(task, root=settings.tasks)
         console.print(f"[bold]{loaded.title}[/bold], archive {settings.archive}")
         for name in dict.fromkeys([*(model or ()), *(judge or ())]):
             if price_of(name, settings.prices) is None:
@@ -148,6 +150,19 @@ def print_gain(best: Evaluation | None, seed: Evaluation | None) -> None:
     if (old.kind, old.target, old.method) == (new.kind, new.target, new.method):
         ratio = old.score_ns / new.score_ns
         console.print(f"[bold]{ratio:.2f} times faster than the seed, {new.kind.value.upper()}[/bold]")
+
+
+def task_of_run(run: Run, settings: Settings, command: str) -> Task:
+    """The task of a run that is named alone; `command` is how to name a task that is kept elsewhere, too."""
+    from kernelevo.errors import UsageError
+    from kernelevo.tasks import load_task
+
+    try:
+        return load_task(run.task, root=settings.tasks)
+    except UsageError as error:
+        raise UsageError(
+            f"run {run.id} is of task {run.task}, and {error.args[0]}", next_step=f"name its folder: {command}"
+        ) from error
 
 
 class Progress:

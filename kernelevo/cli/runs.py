@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kernelevo.cli.archive import ArchiveOption
-from kernelevo.cli.evolve import Progress, print_result
+from kernelevo.cli.evolve import Progress, print_result, task_of_run
 from kernelevo.cli.show import console
 from kernelevo.config import read_settings
 
@@ -41,7 +41,11 @@ def replay(
         settings = settings.model_copy(update={"archive": copied(settings.archive, output)})
     with open_archive(settings.archive) as opened:
         before = opened.get_run(run)
-        loaded = load_task(task or before.task, root=settings.tasks)
+        loaded = (
+            load_task(task, root=settings.tasks)
+            if task is not None
+            else task_of_run(before, settings, f"kernelevo replay {before.id} --task PATH")
+        )
         with Progress() as progress:
             result = evolve(loaded, opened, replay=before.id, settings=settings, watch=progress.watch)
         print_result(opened, loaded, result)

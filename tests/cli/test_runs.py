@@ -50,5 +50,13 @@ def test_a_run_is_stopped_early_advised_resumed_shown_and_replayed(tmp_path: Pat
     assert len(kernelevo("archive", "list", folder=tmp_path).stdout.strip().splitlines()) == 2, (
         "the archive was written"
     )
+    for command, named in (
+        (["evolve", "--resume", run[1]], "evolve PATH --resume"),
+        (["replay", run[1]], "--task PATH"),
+    ):
+        refused = kernelevo(*command, folder=tmp_path)
+        assert refused.returncode == 2
+        assert f"run {run[1]} is of task small_gelu, and there is no task 'small_gelu'" in refused.stderr
+        assert named in refused.stderr
     again = kernelevo("replay", run[1], "--task", task, "-o", str(tmp_path / "copy.sqlite"), folder=tmp_path)
     assert again.returncode == 2 and "copy.sqlite exists" in again.stderr
