@@ -1,7 +1,9 @@
-"""`kernelevo archive best|show|lineage|list`: reads the archive, never writes it."""
+"""`kernelevo archive best|list|show|lineage|verify`, which never write, and `upgrade|vacuum`, which do."""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console, duration, evaluation_lines, lineage_tree, rows, status
 from kernelevo.config import read_settings
 from kernelevo.errors import UsageError
@@ -95,6 +98,49 @@ def lineage(
     """A candidate and everything it comes from."""
     with opened(archive) as archived:
         console.print(lineage_tree(archived.lineage(candidate)))
+
+
+@group.command()
+def verify(
+    archive: ArchiveOption = None,
+    json_: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
+) -> None:
+    """Whether the archive is whole: its file, its references, every content hash and every score, computed again.
+
+    Exit code 0: it is. 1: it is not, and each flaw is told.
+    """
+    from kernelevo.archive.care import find_flaws
+
+    with opened(archive) as archived:
+        flaws = find_flaws(archived)
+    if json_:
+        print(json.dumps({"whole": not flaws, "flaws": as_json(flaws)}, indent=2))
+    else:
+        for flaw in flaws:
+            console.print(f"{flaw.table or 'the file'} {flaw.row}: {flaw.text}".replace(" :", ":"), markup=False)
+        console.print(f"{len(flaws)} flaws" if flaws else "the archive is whole")
+        if flaws:
+            console.print("next: go back to a copy that is whole; what names a flawed row cannot be relied on")
+    sys.exit(1 if flaws else 0)
+
+
+@group.command()
+def upgrade(archive: ArchiveOption = None) -> None:
+    """Brings an archive of an older version up to date. Opening it for writing does the same."""
+    from kernelevo.archive.care import upgrade as upgraded
+
+    place = read_settings(archive=archive).archive
+    before, after = upgraded(place)
+    console.print(f"schema {before}: nothing to do" if before == after else f"schema {before} -> {after}")
+
+
+@group.command()
+def vacuum(archive: ArchiveOption = None) -> None:
+    """Makes the file as small as it can be. Needs as much free disk again, and nobody else who writes."""
+    from kernelevo.archive.care import vacuum as vacuumed
+
+    before, after = vacuumed(read_settings(archive=archive).archive)
+    console.print(f"{before / 1e6:.2f} MB -> {after / 1e6:.2f} MB")
 
 
 def show_run(archive: Archive, run: Run) -> None:
