@@ -1,4 +1,4 @@
-"""`kernelevo archive best|list|show|lineage|verify`, which never write, and `upgrade|vacuum`, which do."""
+"""`kernelevo archive best|list|show|lineage|verify`, which never write, and `merge|upgrade|vacuum`, which do."""
 
 from __future__ import annotations
 
@@ -122,6 +122,23 @@ def verify(
         if flaws:
             console.print("next: go back to a copy that is whole; what names a flawed row cannot be relied on")
     sys.exit(1 if flaws else 0)
+
+
+@group.command("merge")
+def merge_(
+    source: Annotated[str, typer.Argument(help="another archive, which is only read")], archive: ArchiveOption = None
+) -> None:
+    """Copies into the archive what only another one has: its runs, and what it knows of candidates."""
+    from kernelevo.archive import open_archive
+    from kernelevo.archive.merge import merge
+
+    place = read_settings(archive=archive).archive
+    with open_archive(source, read_only=True) as theirs, open_archive(place) as ours:
+        merged = merge(theirs, ours)
+    known = f"; {len(merged.known_runs)} runs were here already" if merged.known_runs else ""
+    console.print(
+        f"{len(merged.runs)} runs, {merged.candidates} candidates and {merged.evaluations} evaluations copied{known}"
+    )
 
 
 @group.command()
