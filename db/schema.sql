@@ -148,6 +148,7 @@ CREATE TABLE run_models (
     run_id TEXT NOT NULL,
     position INTEGER NOT NULL,
     model TEXT NOT NULL,
+    purpose TEXT DEFAULT 'propose' NOT NULL,
     CONSTRAINT pk_run_models PRIMARY KEY (run_id, position),
     CONSTRAINT fk_run_models_run_id FOREIGN KEY(run_id) REFERENCES runs (id)
 )

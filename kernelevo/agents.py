@@ -205,7 +205,7 @@ def current(archive: Archive, task: Task, device: Device, new: bool, strategy: s
                     next_step="leave the strategy out, or begin a new run (--new)",
                 )
             return run
-        run = new_run(task, (AGENT,), device, strategy or "one_island", GENERATIONS, 1, 0, seed)
+        run = new_run(task, (AGENT,), (), device, strategy or "one_island", GENERATIONS, 1, 0, seed)
         load_strategy(run.strategy)  # before anything is written
         archive.create_run(run, task)
         return run

@@ -174,7 +174,7 @@ def track_of(archive: Archive, entry: RunEntry, bases: dict[tuple[str, float], B
         task=run.task,
         task_digest=run.task_digest,
         basis=basis,
-        group=f"{run.strategy} ({', '.join(run.models)})",
+        group=f"{run.strategy} ({', '.join(run.models)}{'; judged by ' if run.judges else ''}{', '.join(run.judges)})",
         seed=run.seed,
         population=run.population,
         status=entry.status,

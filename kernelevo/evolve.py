@@ -106,7 +106,7 @@ def evolve(
     settings = settings or read_settings()
     budget = budget or Budget()
     given = {model.name: model for model in (*models, *judges) if not isinstance(model, str)}
-    names = [model if isinstance(model, str) else model.name for model in models]
+    proposing, judging = [[m if isinstance(m, str) else m.name for m in group] for group in (models, judges)]
     if resume is not None:
         run = archive.get_run(resume)
         check_same_task(run, task)
@@ -116,10 +116,10 @@ def evolve(
         check_same_task(before, task)
         run = replace(before, id=new_id(task), replay_of=before.id)
     else:
-        run = new_run(task, names, device, strategy, generations, population, lookahead, seed)
+        run = new_run(task, proposing, judging, device, strategy, generations, population, lookahead, seed)
     events: SimpleQueue[Event] = SimpleQueue()
     stopping = threading.Event()
-    judged_by = [] if replay else [judge if isinstance(judge, str) else judge.name for judge in judges]
+    judged_by = () if run.replay_of else run.judges  # what they said then is in the archive
     prices = {**prices_of((*run.models, *judged_by), settings), **archive.ledger.prices(run.id)}
     if run.replay_of is None:
         check_payable(prices, budget)

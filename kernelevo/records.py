@@ -503,6 +503,7 @@ class Run:
     seed: int
     lookahead: int = 0  # generations that may be proposed while earlier ones are still under way
     replay_of: str | None = None  # id of the run whose replies this one reads again
+    judges: tuple[str, ...] = ()  # models that judge candidates before they are evaluated
 
 
 def digest(*parts: str, tag: str, length: int = 16) -> str:

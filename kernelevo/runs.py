@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def new_run(
     task: Task,
     models: Sequence[str],
+    judges: Sequence[str],
     device: str | Device,
     strategy: str,
     generations: int,
@@ -55,6 +56,7 @@ def new_run(
         generations=generations,
         population=population,
         seed=seed,
+        judges=tuple(judges),
         lookahead=(0 if set(models) == {"mutate"} else 1) if lookahead is None else lookahead,
     )
 

@@ -196,7 +196,14 @@ def test_judges_refuse_what_will_not_pass_and_never_override_what_was_measured(
             generations=2,
             population=2,
             strategy="best_of_n",
+            lookahead=0,
+            budget=Budget(evaluations=3),
         )
+        assert len(archive.ledger.judged(TASK, "emulator")) < 4, "it ended early"
+        result = run(
+            archive, emulator, resume=result.run.id, settings=settings(model, judging), budget=Budget(evaluations=99)
+        )
+        assert archive.get_run(result.run.id).judges == (judging,), "and they go on judging"
         judged = archive.ledger.judged(TASK, "emulator")
         assert len(judged) == 4
         assert all(len(entry.judgements) >= 3 and entry.gate is not None for entry in judged)

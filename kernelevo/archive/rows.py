@@ -105,7 +105,11 @@ def run_rows(run: Run, *, task_id: int, status: str, now: str) -> Rows:
         "replay_of": run.replay_of,
         "stop_reason": None,
     }
-    models = [{"run_id": run.id, "position": i, "model": model} for i, model in enumerate(run.models)]
+    asked = [*((model, "propose") for model in run.models), *((judge, "judge") for judge in run.judges)]
+    models = [
+        {"run_id": run.id, "position": i, "model": model, "purpose": purpose}
+        for i, (model, purpose) in enumerate(asked)
+    ]
     return {t.Runs: [row], t.RunModels: models}
 
 
@@ -115,7 +119,7 @@ def read_runs(connection: Connection, *conditions: Any) -> list[tuple[Run, Any]]
     rows = connection.execute(query.order_by(t.Runs.started_at, t.Runs.id)).all()
     models = grouped(
         connection.execute(
-            select(t.RunModels.run_id, t.RunModels.model)
+            select(t.RunModels.run_id, t.RunModels.model, t.RunModels.purpose)
             .where(t.RunModels.run_id.in_([row.id for row in rows]))
             .order_by(t.RunModels.position)
         )
@@ -126,7 +130,7 @@ def read_runs(connection: Connection, *conditions: Any) -> list[tuple[Run, Any]]
                 id=row.id,
                 task=row.name,
                 task_digest=row.digest,
-                models=tuple(model for (model,) in models[row.id]),
+                models=tuple(model for model, purpose in models[row.id] if purpose == "propose"),
                 device=row.device,
                 strategy=row.strategy,
                 generations=row.generations,
@@ -134,6 +138,7 @@ def read_runs(connection: Connection, *conditions: Any) -> list[tuple[Run, Any]]
                 seed=row.seed,
                 lookahead=row.lookahead,
                 replay_of=row.replay_of,
+                judges=tuple(model for model, purpose in models[row.id] if purpose == "judge"),
             ),
             row,
         )

@@ -114,12 +114,13 @@ class Runs(Base):
 
 
 class RunModels(Base):
-    """Models of a run, in the order in which iterations take turns."""
+    """Models of a run, and after them its judges."""
 
     __tablename__ = "run_models"
     run_id: Mapped[str] = key("run", ForeignKey("runs.id"))
     position: Mapped[int] = key("from 0")
     model: Mapped[str] = field("as given on the command line")
+    purpose: Mapped[str] = field("propose or judge", server_default="propose")
     __table_args__ = (CLUSTERED,)
 
 

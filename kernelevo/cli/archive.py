@@ -169,6 +169,8 @@ def show_run(archive: Archive, run: Run) -> None:
     )
     if entry.stop_reason:
         console.print(f"ended early: {entry.stop_reason}", markup=False)
+    if run.judges:
+        console.print(f"judged by {', '.join(run.judges)}", markup=False)
     if run.replay_of:
         console.print(f"repeats {run.replay_of} from its recorded replies")
     cells = []

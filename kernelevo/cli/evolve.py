@@ -32,7 +32,7 @@ def evolve(
     task: Annotated[str | None, typer.Argument(help="a task's name, or the path of its folder")] = None,
     model: Annotated[list[str] | None, typer.Option(help="proposer; may be given several times [mutate]")] = None,
     judge: Annotated[
-        list[str] | None, typer.Option(help="model that judges candidates first; with --resume, give it again [none]")
+        list[str] | None, typer.Option(help="model that judges candidates before they cost an evaluation [none]")
     ] = None,
     device: Annotated[str, typer.Option(help="emulator or cuda")] = "emulator",
     strategy: Annotated[str, typer.Option(help=", ".join(STRATEGIES))] = "islands",

@@ -89,6 +89,7 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("lookahead", WHOLE, nullable=False, server_default="0"))
     op.add_column("runs", sa.Column("replay_of", sa.Text(), nullable=True))
     op.add_column("runs", sa.Column("stop_reason", sa.Text(), nullable=True))
+    op.add_column("run_models", sa.Column("purpose", sa.Text(), nullable=False, server_default="propose"))
     op.add_column("jobs", sa.Column("temperature", sa.Double(), nullable=True))
     op.add_column("replies", sa.Column("call_id", WHOLE, nullable=True))
     op.add_column("evaluations", sa.Column("limited_by", sa.Text(), nullable=True))
