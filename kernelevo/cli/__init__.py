@@ -27,6 +27,7 @@ def main() -> None:
         agents,
         archive,
         bench,
+        care,
         compare,
         doctor,
         emulator,
@@ -39,7 +40,22 @@ def main() -> None:
         verify,
     )
 
-    groups = (evolve, runs, agents, compare, prompt, evaluate, verify, tasks, archive, metrics, doctor, bench, emulator)
+    groups = (
+        evolve,
+        runs,
+        agents,
+        compare,
+        prompt,
+        evaluate,
+        verify,
+        tasks,
+        archive,
+        care,
+        metrics,
+        doctor,
+        bench,
+        emulator,
+    )
     for group in groups:
         group.register(app)
     try:

@@ -1,10 +1,10 @@
-"""`kernelevo archive best|list|show|lineage|verify`, which never write, and `merge|upgrade|vacuum`, which do."""
+"""`kernelevo archive best|list|show|lineage`: reads the archive, never writes it."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,10 +18,11 @@ from kernelevo.errors import UsageError
 from kernelevo.records import Candidate, Judged, Run
 
 if TYPE_CHECKING:
-    from kernelevo.archive import Archive
+    from kernelevo.archive import Ancestry, Archive
 
 group = typer.Typer(help="Runs, candidates and their ancestry.", no_args_is_help=True)
 ArchiveOption = Annotated[str | None, typer.Option("--archive", help="SQLite file, or a URL [db/kernelevo.sqlite]")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,10 +40,13 @@ def best(
     task: Annotated[str | None, typer.Argument(help="a task's name; all tasks when left out")] = None,
     limit: Annotated[int, typer.Option(min=1, help="places of each board")] = 10,
     archive: ArchiveOption = None,
+    json_: JsonOption = False,
 ) -> None:
     """Correct candidates by time: one board per task, device, target, kind and method of timing."""
     with opened(archive) as archived:
         placings = archived.leaderboard(task, limit=limit)
+        if json_:
+            return print_json(placings)
         if not placings:
             raise UsageError("the archive has no time yet", next_step=f"kernelevo evolve {task or 'rmsnorm'}")
         for board, places in groupby(placings, key=lambda p: (p.task, p.device, p.target, p.kind.value, p.method)):
@@ -56,9 +60,12 @@ def best(
 def list_(
     task: Annotated[str | None, typer.Argument(help="a task's name; all tasks when left out")] = None,
     archive: ArchiveOption = None,
+    json_: JsonOption = False,
 ) -> None:
     """Runs, oldest first."""
     with opened(archive) as archived:
+        if json_:
+            return print_json(archived.list_runs(task=task))
         cells = [
             [
                 e.run.id,
@@ -82,82 +89,61 @@ def show(
         bool, typer.Option("--source", help="print the candidate's CUDA source and nothing else")
     ] = False,
     archive: ArchiveOption = None,
+    json_: JsonOption = False,
 ) -> None:
     """Everything about one run or one candidate."""
     with opened(archive) as archived:
         if id_.startswith("r-"):
-            show_run(archived, archived.get_run(id_))
-        else:
-            show_candidate(archived, archived.candidate(id_), source=source)
+            run = archived.get_run(id_)
+            print_json(run_document(archived, run)) if json_ else show_run(archived, run)
+            return
+        candidate = archived.candidate(id_)
+        if json_:
+            return print_json({"candidate": candidate, "evaluations": archived.evaluations(candidate.id)})
+        show_candidate(archived, candidate, source=source)
 
 
 @group.command()
 def lineage(
-    candidate: Annotated[str, typer.Argument(help="a candidate's id, or its beginning")], archive: ArchiveOption = None
+    candidate: Annotated[str, typer.Argument(help="a candidate's id, or its beginning")],
+    archive: ArchiveOption = None,
+    json_: JsonOption = False,
 ) -> None:
     """A candidate and everything it comes from."""
     with opened(archive) as archived:
-        console.print(lineage_tree(archived.lineage(candidate)))
-
-
-@group.command()
-def verify(
-    archive: ArchiveOption = None,
-    json_: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
-) -> None:
-    """Whether the archive is whole: its file, its references, every content hash and every score, computed again.
-
-    Exit code 0: it is. 1: it is not, and each flaw is told.
-    """
-    from kernelevo.archive.care import find_flaws
-
-    with opened(archive) as archived:
-        flaws = find_flaws(archived)
+        ancestry = archived.lineage(candidate)
     if json_:
-        print(json.dumps({"whole": not flaws, "flaws": as_json(flaws)}, indent=2))
-    else:
-        for flaw in flaws:
-            console.print(f"{flaw.table or 'the file'} {flaw.row}: {flaw.text}".replace(" :", ":"), markup=False)
-        console.print(f"{len(flaws)} flaws" if flaws else "the archive is whole")
-        if flaws:
-            console.print("next: go back to a copy that is whole; what names a flawed row cannot be relied on")
-    sys.exit(1 if flaws else 0)
+        return print_json([flat(one) for one in ancestry.walk()])
+    console.print(lineage_tree(ancestry))
 
 
-@group.command("merge")
-def merge_(
-    source: Annotated[str, typer.Argument(help="another archive, which is only read")], archive: ArchiveOption = None
-) -> None:
-    """Copies into the archive what only another one has: its runs, and what it knows of candidates."""
-    from kernelevo.archive import open_archive
-    from kernelevo.archive.merge import merge
-
-    place = read_settings(archive=archive).archive
-    with open_archive(source, read_only=True) as theirs, open_archive(place) as ours:
-        merged = merge(theirs, ours)
-    known = f"; {len(merged.known_runs)} runs were here already" if merged.known_runs else ""
-    console.print(
-        f"{len(merged.runs)} runs, {merged.candidates} candidates and {merged.evaluations} evaluations copied{known}"
-    )
+def print_json(value: object) -> None:
+    print(json.dumps(as_json(value), indent=2))
 
 
-@group.command()
-def upgrade(archive: ArchiveOption = None) -> None:
-    """Brings an archive of an older version up to date. Opening it for writing does the same."""
-    from kernelevo.archive.care import upgrade as upgraded
-
-    place = read_settings(archive=archive).archive
-    before, after = upgraded(place)
-    console.print(f"schema {before}: nothing to do" if before == after else f"schema {before} -> {after}")
+def flat(ancestry: Ancestry) -> dict[str, object]:
+    """One node, with its parents' ids."""
+    values = {field.name: getattr(ancestry, field.name) for field in fields(ancestry)}
+    return {**values, "parents": [parent.candidate for parent in ancestry.parents]}
 
 
-@group.command()
-def vacuum(archive: ArchiveOption = None) -> None:
-    """Makes the file as small as it can be. Needs as much free disk again, and nobody else who writes."""
-    from kernelevo.archive.care import vacuum as vacuumed
-
-    before, after = vacuumed(read_settings(archive=archive).archive)
-    console.print(f"{before / 1e6:.2f} MB -> {after / 1e6:.2f} MB")
+def run_document(archive: Archive, run: Run) -> dict[str, object]:
+    """A run, its cost, and each of its decisions with what came of it. Evaluations in full: show CANDIDATE."""
+    told = {s.iteration: s for s in archive.scored(run.id)}
+    return {
+        "run": next(entry for entry in archive.list_runs(task=run.task) if entry.run.id == run.id),
+        "cost": archive.ledger.cost(run.id),
+        "stages": archive.stage_totals(run.id),
+        "iterations": [
+            {
+                "job": job,
+                "replies": archive.replies(run.id, job.iteration),
+                "scored": told.get(job.iteration),
+                "reason": archive.reason(run.id, job.iteration),
+            }
+            for job in archive.jobs(run.id)
+        ],
+    }
 
 
 def show_run(archive: Archive, run: Run) -> None:

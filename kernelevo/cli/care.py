@@ -1,0 +1,74 @@
+"""`kernelevo archive verify`, which only reads, and `merge|upgrade|vacuum`, which write."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from kernelevo.cli.archive import ArchiveOption, JsonOption, group, opened, print_json
+from kernelevo.cli.show import console
+from kernelevo.config import read_settings
+
+
+def register(_: typer.Typer) -> None:
+    """The commands join the group of `kernelevo archive`."""
+    for command in (verify, merge, upgrade, vacuum):
+        group.command()(command)
+
+
+def verify(
+    archive: ArchiveOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Whether the archive is whole: its file, its references, every content hash and every score, computed again.
+
+    Exit code 0: it is. 1: it is not, and each flaw is told.
+    """
+    from kernelevo.archive.care import find_flaws
+
+    with opened(archive) as archived:
+        flaws = find_flaws(archived)
+    if json_:
+        print_json({"whole": not flaws, "flaws": flaws})
+    else:
+        for flaw in flaws:
+            console.print(f"{flaw.table or 'the file'} {flaw.row}: {flaw.text}".replace(" :", ":"), markup=False)
+        console.print(f"{len(flaws)} flaws" if flaws else "the archive is whole")
+        if flaws:
+            console.print("next: go back to a copy that is whole; what names a flawed row cannot be relied on")
+    sys.exit(1 if flaws else 0)
+
+
+def merge(
+    source: Annotated[str, typer.Argument(help="another archive, which is only read")], archive: ArchiveOption = None
+) -> None:
+    """Copies into the archive what only another one has: its runs, and what it knows of candidates."""
+    from kernelevo.archive import open_archive
+    from kernelevo.archive.merge import merge as merged_into
+
+    place = read_settings(archive=archive).archive
+    with open_archive(source, read_only=True) as theirs, open_archive(place) as ours:
+        merged = merged_into(theirs, ours)
+    known = f"; {len(merged.known_runs)} runs were here already" if merged.known_runs else ""
+    console.print(
+        f"{len(merged.runs)} runs, {merged.candidates} candidates and {merged.evaluations} evaluations copied{known}"
+    )
+
+
+def upgrade(archive: ArchiveOption = None) -> None:
+    """Brings an archive of an older version up to date. Opening it for writing does the same."""
+    from kernelevo.archive.care import upgrade as upgraded
+
+    place = read_settings(archive=archive).archive
+    before, after = upgraded(place)
+    console.print(f"schema {before}: nothing to do" if before == after else f"schema {before} -> {after}")
+
+
+def vacuum(archive: ArchiveOption = None) -> None:
+    """Makes the file as small as it can be. Needs as much free disk again, and nobody else who writes."""
+    from kernelevo.archive.care import vacuum as vacuumed
+
+    before, after = vacuumed(read_settings(archive=archive).archive)
+    console.print(f"{before / 1e6:.2f} MB -> {after / 1e6:.2f} MB")
