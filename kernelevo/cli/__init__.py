@@ -21,8 +21,8 @@ app = typer.Typer(
 )
 
 
-def main() -> None:
-    """Entry point of the console script: user errors end with their next step, never with a traceback."""
+def complete() -> typer.Typer:
+    """The app with all its commands."""
     from kernelevo.cli import (
         agents,
         archive,
@@ -58,8 +58,13 @@ def main() -> None:
     )
     for group in groups:
         group.register(app)
+    return app
+
+
+def main() -> None:
+    """Entry point of the console script: user errors end with their next step, never with a traceback."""
     try:
-        app()
+        complete()()
     except KernelevoError as error:
         print(f"kernelevo: {error}", file=sys.stderr)
         sys.exit(2)
