@@ -1,4 +1,4 @@
-"""Writes db/schema.sql and the reference in db/README.md from tables.py and views.py.
+"""Writes db/schema.sql and the reference in db/README.md from tables.py, views.py and queries.py.
 
     python -m kernelevo.archive.document db
 
@@ -14,6 +14,7 @@ from sqlalchemy import ForeignKeyConstraint, Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from kernelevo.archive.queries import QUERIES
 from kernelevo.archive.schema import APPLICATION_ID, REVISION
 from kernelevo.archive.tables import Base
 from kernelevo.archive.views import VIEWS
@@ -36,8 +37,18 @@ def schema_sql() -> str:
 
 
 def reference() -> str:
-    """All tables with the meaning of each column, and all views, as Markdown."""
-    parts = [BEGIN, "", f"Schema {REVISION}.", ""]
+    """The cookbook, all tables with the meaning of each column, and all views, as Markdown."""
+    parts = [
+        BEGIN,
+        "",
+        "## Cookbook",
+        "",
+        "Each query is run by a test. `:candidate` and `:run` are yours to fill in.",
+        "",
+    ]
+    for name, (title, query) in QUERIES.items():
+        parts += [f"{title} (`{name}`):", "", "```sql", f"{query.strip()};", "```", ""]
+    parts += ["## Tables", "", f"Schema {REVISION}.", ""]
     for described in Base.__subclasses__():  # in the order of tables.py
         table = Base.metadata.tables[described.__tablename__]
         parts += [f"### {table.name}", "", (described.__doc__ or "").strip(), "", "| column | type | meaning |"]

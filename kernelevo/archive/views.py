@@ -59,7 +59,7 @@ SELECT a.id AS attempt_id, t.name AS task, COALESCE(e.device, r.device) AS devic
             WHEN e.id IS NULL THEN 'not evaluated'
             WHEN v.outcome = 'passed' AND m.evaluation_id IS NULL THEN 'no time'
             ELSE COALESCE(v.outcome, 'build failed') END AS outcome,
-       m.kind, m.target, m.score_ns,
+       m.kind, m.target, m.method, m.score_ns,
        (SELECT SUM(y.seconds) FROM replies y
         WHERE y.run_id = a.run_id AND y.iteration = a.iteration) AS propose_seconds,
        (SELECT SUM(s.seconds) FROM evaluation_stages s WHERE s.evaluation_id = e.id) AS evaluation_seconds,

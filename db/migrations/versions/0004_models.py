@@ -36,6 +36,50 @@ FROM results
 WHERE newest = 1 AND status = 'passed' AND score_ns IS NOT NULL
 """
 
+HISTORY = """
+CREATE VIEW history AS
+SELECT a.id AS attempt_id, t.name AS task, COALESCE(e.device, r.device) AS device, a.run_id AS run, a.iteration,
+       j.generation, j.operator, j.model, j.island, p.parent_id AS parent, q.parent_id AS second_parent,
+       a.candidate_id AS candidate,
+       CASE WHEN a.candidate_id IS NULL THEN 'propose'
+            WHEN e.id IS NULL THEN 'evaluate'
+            ELSE COALESCE((SELECT s.stage FROM evaluation_stages s
+                           WHERE s.evaluation_id = e.id AND s.outcome = 'failed' ORDER BY s.position LIMIT 1),
+                          CASE WHEN v.evaluation_id IS NULL THEN 'build'
+                               WHEN v.outcome <> 'passed' THEN 'correctness'
+                               WHEN m.evaluation_id IS NULL THEN 'measure'
+                               ELSE 'done' END) END AS stage,
+       CASE WHEN a.candidate_id IS NULL THEN 'no candidate'
+            WHEN e.id IS NULL THEN 'not evaluated'
+            WHEN v.outcome = 'passed' AND m.evaluation_id IS NULL THEN 'no time'
+            ELSE COALESCE(v.outcome, 'build failed') END AS outcome,
+       m.kind, m.target, m.method, m.score_ns,
+       (SELECT SUM(y.seconds) FROM replies y
+        WHERE y.run_id = a.run_id AND y.iteration = a.iteration) AS propose_seconds,
+       (SELECT SUM(s.seconds) FROM evaluation_stages s WHERE s.evaluation_id = e.id) AS evaluation_seconds,
+       COALESCE(a.reason, v.reason, e.timing_reason,
+                (SELECT d.text FROM diagnostics d WHERE d.evaluation_id = e.id AND d.severity = 'error'
+                 ORDER BY d.position LIMIT 1)) AS reason,
+       a.recorded_at
+FROM attempts a
+LEFT JOIN runs r ON r.id = a.run_id
+LEFT JOIN jobs j ON j.run_id = a.run_id AND j.iteration = a.iteration
+LEFT JOIN job_parents p ON p.run_id = a.run_id AND p.iteration = a.iteration AND p.position = 0
+LEFT JOIN job_parents q ON q.run_id = a.run_id AND q.iteration = a.iteration AND q.position = 1
+LEFT JOIN evaluations e ON e.id = a.evaluation_id
+LEFT JOIN tasks t ON t.id = COALESCE(e.task_id, r.task_id)
+LEFT JOIN verdicts v ON v.evaluation_id = e.id
+LEFT JOIN timings m ON m.evaluation_id = e.id
+"""
+
+FAILURES_BY_STAGE = """
+CREATE VIEW failures_by_stage AS
+SELECT task, device, stage, outcome, COUNT(*) AS attempts
+FROM history
+WHERE stage <> 'done'
+GROUP BY task, device, stage, outcome
+"""
+
 LEDGER = """
 CREATE VIEW ledger AS
 SELECT c.run_id AS run, c.iteration, c.purpose, c.model,
@@ -84,7 +128,7 @@ LEFT JOIN verdicts v ON v.evaluation_id = e.id
 
 
 def upgrade() -> None:
-    for view in ("costs", "leaderboard", "results"):
+    for view in ("costs", "failures_by_stage", "history", "leaderboard", "results"):
         op.execute(f"DROP VIEW {view}")
     op.add_column("runs", sa.Column("lookahead", WHOLE, nullable=False, server_default="0"))
     op.add_column("runs", sa.Column("replay_of", sa.Text(), nullable=True))
@@ -255,5 +299,5 @@ def upgrade() -> None:
         sa.UniqueConstraint("run_id", "after_iteration", name="uq_lessons_run_id_after_iteration"),
     )
     op.create_index("ix_replies_call_id", "replies", ["call_id"])
-    for view in (RESULTS, LEADERBOARD, LEDGER, COSTS, JUDGED):
+    for view in (RESULTS, LEADERBOARD, HISTORY, FAILURES_BY_STAGE, LEDGER, COSTS, JUDGED):
         op.execute(view.strip())

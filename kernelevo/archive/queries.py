@@ -1,0 +1,139 @@
+"""Questions that people ask an archive, as plain SQL for any SQLite browser: the cookbook of db/README.md.
+
+Takes nothing, gives name -> (title, SELECT). `:candidate` and `:run` are parameters. The documents, the browser of
+`kernelevo browse` and the tests read them here.
+"""
+
+from __future__ import annotations
+
+QUERIES: dict[str, tuple[str, str]] = {
+    "best": (
+        "The best kernel of each task, with its source",
+        """
+SELECT b.task, b.device, b.target, b.kind, b.method, b.candidate, b.score_ns / 1000 AS score_us, s.text
+FROM leaderboard b JOIN candidates c ON c.id = b.candidate JOIN sources s ON s.id = c.source_id
+WHERE b.place = 1
+""",
+    ),
+    "run": (
+        "A run, iteration by iteration, with the best time so far",
+        """
+SELECT iteration, operator, parent, candidate, stage, outcome, score_ns,
+       MIN(score_ns) OVER (ORDER BY iteration) AS best_so_far_ns, reason
+FROM history WHERE run = :run ORDER BY iteration
+""",
+    ),
+    "ancestors": (
+        "All ancestors of one candidate, with what each came to",
+        """
+WITH RECURSIVE ancestry (candidate, depth) AS (
+    SELECT :candidate, 0
+    UNION
+    SELECT p.parent_id, y.depth + 1
+    FROM ancestry y
+    JOIN candidate_parents p ON p.candidate_id = y.candidate AND p.parent_id <> p.candidate_id
+     AND p.attempt_id = (SELECT MIN(a.id) FROM attempts a WHERE a.candidate_id = y.candidate)
+)
+SELECT y.depth, y.candidate, h.parent, h.run, h.iteration, h.operator, h.score_ns
+FROM ancestry y JOIN history h ON h.candidate = y.candidate
+ORDER BY y.depth, h.attempt_id
+""",
+    ),
+    "operators": (
+        "Which operators make things faster than the first parent, and by how much",
+        """
+SELECT h.operator, h.model, COUNT(*) AS compared, SUM(h.score_ns < p.score_ns) AS faster,
+       MAX(p.score_ns / h.score_ns) AS best_speedup
+FROM history h
+JOIN results p ON p.candidate = h.parent AND p.task = h.task AND p.device = h.device AND p.kind = h.kind
+              AND p.target = h.target AND p.method = h.method AND p.newest = 1
+WHERE h.score_ns IS NOT NULL AND p.score_ns IS NOT NULL
+GROUP BY h.operator, h.model ORDER BY faster DESC
+""",
+    ),
+    "rewrites": (
+        "What the rewrites of `mutate` come to",
+        """
+SELECT w.name, COUNT(*) AS tried, SUM(h.outcome = 'passed' OR h.stage = 'done') AS correct,
+       MAX(p.score_ns / h.score_ns) AS best_speedup
+FROM reply_rewrites w
+JOIN history h ON h.run = w.run_id AND h.iteration = w.iteration
+LEFT JOIN results p ON p.candidate = h.parent AND p.task = h.task AND p.device = h.device AND p.kind = h.kind
+                   AND p.target = h.target AND p.method = h.method AND p.newest = 1
+GROUP BY w.name ORDER BY best_speedup DESC
+""",
+    ),
+    "failures": (
+        "Where attempts end",
+        """
+SELECT * FROM failures_by_stage ORDER BY attempts DESC
+""",
+    ),
+    "complaints": (
+        "The compilers' most frequent complaints",
+        """
+SELECT d.stage, d.text, COUNT(*) AS times FROM diagnostics d
+WHERE d.severity = 'error' GROUP BY d.stage, d.text ORDER BY times DESC LIMIT 20
+""",
+    ),
+    "hidden_failures": (
+        "Hidden cases that were not passed, with what it takes to draw them again",
+        """
+SELECT e.candidate_id, k.name, k.seed, k.distribution, k.initialisation, k.dtype,
+       (SELECT GROUP_CONCAT(z.name || '=' || z.value, ' ') FROM case_sizes z WHERE z.case_id = k.id) AS sizes,
+       v.outcome, v.error, v.allowed, v.worst, v.reason
+FROM case_verdicts v JOIN cases k ON k.id = v.case_id JOIN evaluations e ON e.id = v.evaluation_id
+WHERE k.purpose = 'hidden' AND v.outcome <> 'passed'
+""",
+    ),
+    "unsupported": (
+        "What the emulator could not run (our limit, not the candidate's fault)",
+        """
+SELECT reason, COUNT(*) AS candidates FROM results WHERE status = 'unsupported' AND newest = 1 GROUP BY reason
+""",
+    ),
+    "registers": (
+        "Registers and spills beside the time",
+        """
+SELECT r.candidate, r.score_ns, k.kernel, k.registers, k.shared_bytes, k.spill_store_bytes
+FROM results r JOIN kernel_resources k ON k.evaluation_id = r.evaluation_id
+WHERE r.newest = 1 AND r.score_ns IS NOT NULL ORDER BY r.task, r.score_ns
+""",
+    ),
+    "bottlenecks": (
+        "Counters and bottleneck of a candidate, case by case",
+        """
+SELECT k.name AS case_name, m.median_ns, m.bottleneck, n.name, n.value
+FROM evaluations e
+JOIN case_timings m ON m.evaluation_id = e.id JOIN cases k ON k.id = m.case_id
+LEFT JOIN counters n ON n.evaluation_id = e.id AND n.case_position = m.position
+WHERE e.candidate_id = :candidate ORDER BY e.id, m.position, n.name
+""",
+    ),
+    "costs": (
+        "What each model cost",
+        """
+SELECT * FROM costs
+""",
+    ),
+    "requests": (
+        "Each request of a run to a model, failed ones included",
+        """
+SELECT iteration, purpose, model, outcome, text, input_tokens, cached_tokens, output_tokens, cost_usd, seconds
+FROM ledger WHERE run = :run ORDER BY iteration, started_at
+""",
+    ),
+    "stages": (
+        "Where the time went",
+        """
+SELECT * FROM stage_times ORDER BY total_seconds DESC
+""",
+    ),
+    "found_again": (
+        "Candidates that several runs found",
+        """
+SELECT candidate_id, COUNT(DISTINCT run_id) AS runs FROM attempts
+WHERE candidate_id IS NOT NULL GROUP BY candidate_id HAVING COUNT(DISTINCT run_id) > 1
+""",
+    ),
+}
