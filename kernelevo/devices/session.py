@@ -385,7 +385,8 @@ class _Worker:
     ) -> FrameReader:
         """Sends one frame and reads one, draining what is printed; raises _DeadlineError, _EndedError or FrameError.
 
-        patience_seconds: up to which the deadline is put off by as much as the worker waited for a core.
+        patience_seconds: up to which the deadline is put off by as much as the worker waited for a core, unless it
+            may be threads or processes of its own that had it.
         """
         reader = FrameReader(kind, limit_bytes=limit_bytes)
         unsent = [piece for piece in pieces if len(piece)]
@@ -399,7 +400,8 @@ class _Worker:
             remaining = deadline - time.monotonic()
             if remaining <= 0 and patience_seconds > 0:
                 running = self.running(answer_seconds=_LATE_ANSWER_SECONDS)
-                waited = running.waited_seconds - self.waited_seconds if running else 0.0
+                alone = running is not None and not running.processes and running.threads <= self.threads
+                waited = running.waited_seconds - self.waited_seconds if running and alone else 0.0
                 put_off = min(waited, patience_seconds)
                 deadline, patience_seconds = deadline + put_off, patience_seconds - put_off
                 self.waited_seconds += waited

@@ -391,7 +391,8 @@ def test_a_kernel_that_never_ends_is_stopped_and_located(kernels: Kernels, entry
 @forked
 def test_a_launch_gets_its_time_where_others_have_the_core(kernels: Kernels) -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    busy = [sys.executable, "-c", "import time\nend = time.monotonic() + 200\nwhile time.monotonic() < end: pass"]
+    others = [subprocess.Popen(busy, start_new_session=True) for _ in range(3)]
     try:
         began, ran = time.monotonic(), time.process_time()
         report = kernels.attempt("endless", 2, 64, np.zeros(64, I), I(0), seconds=0.4, threads=1)
