@@ -66,7 +66,8 @@ def serve(archive: Path, *, host: str, port: int) -> None:
     import uvicorn
 
     open_archive(archive, read_only=True).close()
-    served, private = site(archive, private=host not in LOOPBACK), host not in LOOPBACK
+    private = host not in LOOPBACK
+    served = site(archive, private=private)
     way = f"/-/auth-token?token={served._root_token}" if private else f"/{archive.stem}"
     print(f"http://{host}:{port}{way}\nCtrl-C ends it", file=sys.stderr, flush=True)
     try:

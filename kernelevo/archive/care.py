@@ -13,6 +13,7 @@ Not covered: whether what was recorded is true. `kernelevo evaluate --again` fin
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -125,18 +126,15 @@ def vacuum(place: Path | str) -> tuple[int, int]:
         if archive.file is None:
             raise UsageError("a PostgreSQL server vacuums its databases itself", next_step="leave it to the server")
         path = archive.file
-    before = path.stat().st_size
-    engine = connect(place, read_only=False, busy_timeout_seconds=BUSY_SECONDS)
-    connection = engine.raw_connection()
-    try:
-        connection.cursor().execute("VACUUM")
-        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    except Exception as error:
-        raise explain(error, engine) from error
-    finally:
-        connection.close()
-        engine.dispose()
-    return before, path.stat().st_size
+        before = path.stat().st_size
+        connection = archive.engine.raw_connection()
+        try:
+            connection.cursor().execute("VACUUM")
+        except sqlite3.Error as error:
+            raise explain(error, archive.engine) from error
+        finally:
+            connection.close()
+    return before, path.stat().st_size  # closing the archive has folded its log into the file
 
 
 def upgrade(place: Path | str) -> tuple[str, str]:

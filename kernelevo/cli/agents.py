@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kernelevo.cli.archive import ArchiveOption
+from kernelevo.cli.archive import ArchiveOption, JsonOption
 from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console
 from kernelevo.config import Settings, default_archive, read_settings
@@ -23,8 +23,6 @@ from kernelevo.site import Event, Step
 
 if TYPE_CHECKING:
     from kernelevo.agents import AgentJob, Told
-
-Json = Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")]
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +43,7 @@ def ask(
     device: Annotated[str, typer.Option(help="emulator or cuda")] = "emulator",
     strategy: Annotated[str | None, typer.Option(help=f"of a new run: {', '.join(STRATEGIES)} [one_island]")] = None,
     archive: ArchiveOption = None,
-    json_: Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Gives a coding agent its next job: what to write, and everything that is known about the kernels before it.
 
@@ -110,7 +108,7 @@ def tell(
     ] = "",
     task: Annotated[str | None, typer.Option(help="path of the task's folder, if it is not below the tasks")] = None,
     archive: ArchiveOption = None,
-    json_: Json = False,
+    json_: JsonOption = False,
 ) -> None:
     """Takes what a coding agent wrote for a job, evaluates it, and says what came of it.
 
