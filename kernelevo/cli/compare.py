@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from kernelevo.cli.archive import ArchiveOption, opened
+from kernelevo.cli.archive import ArchiveOption, JsonOption, opened
 from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console, rows
 
@@ -27,7 +27,7 @@ def compare(
         Literal["evaluations", "cost"], typer.Option(help="what is equal for all runs of a task")
     ] = "evaluations",
     seed: Annotated[int, typer.Option(help="of the bootstrap")] = 0,
-    json_: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
+    json_: JsonOption = False,
     archive: ArchiveOption = None,
 ) -> None:
     """How much faster than the seed kernel runs came, grouped by strategy and models: one table per task.

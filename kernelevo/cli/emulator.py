@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kernelevo.cli.archive import JsonOption
 from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console
 from kernelevo.config import read_settings
@@ -78,7 +79,7 @@ def check(
         list[str] | None, typer.Option("--size", metavar="NAME=VALUE", help="run one case, of this size; repeat it")
     ] = None,
     schedule: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="order of warps and blocks; 0 is ascending")] = 0,
-    json_: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Runs one kernel with the memory, race, init, sync and limits checkers on, and prints what they see.
 

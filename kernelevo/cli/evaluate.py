@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from kernelevo.cli.archive import JsonOption
 from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console, evaluation_lines
 from kernelevo.config import read_settings
@@ -30,7 +31,7 @@ def evaluate(
         Path, typer.Argument(help="one CUDA source, a Python file with ModelNew, or - for standard input")
     ],
     device: Annotated[str, typer.Option(help="emulator or cuda")] = "emulator",
-    json_: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
+    json_: JsonOption = False,
     again: Annotated[bool, typer.Option("--again", help="judge anew a source that passed before")] = False,
     archive: Annotated[str | None, typer.Option(help="record the evaluation in this archive as well")] = None,
     sandbox: Annotated[str | None, typer.Option(help="required or best-effort [best-effort]")] = None,

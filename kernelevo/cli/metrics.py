@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from kernelevo.cli.archive import ArchiveOption, opened
+from kernelevo.cli.archive import ArchiveOption, JsonOption, opened
 from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console, rows
 from kernelevo.errors import UsageError
@@ -44,7 +44,7 @@ def metrics(
     p: Annotated[
         list[float] | None, typer.Option("-p", min=0, help="speedups of fast_p; 0, 1 and 2 by default")
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
+    json_: JsonOption = False,
     archive: ArchiveOption = None,
 ) -> None:
     """fast_p, pass@k, eff@k, efficient@k and DPS of the attempts of runs, one table per device and kind of time.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kernelevo.cli.archive import JsonOption
 from kernelevo.cli.show import console, rows
 from kernelevo.config import Settings, read_settings
 from kernelevo.errors import UsageError
@@ -38,7 +39,7 @@ def prompt(
     archive: Annotated[str | None, typer.Option(help="path or URL; by default that of the settings")] = None,
     device: Annotated[str, typer.Option(help="emulator or cuda")] = "emulator",
     budget_tokens: Annotated[int | None, typer.Option(help="estimated tokens that it may have", min=1)] = None,
-    json_: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Shows the prompt of one proposal: system and user part, estimated tokens per part, and what was left out.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from kernelevo.cli.archive import JsonOption
 from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console, rows
 from kernelevo.config import read_settings
@@ -37,7 +38,7 @@ def verify(
     operator: Annotated[list[str] | None, typer.Option(help="only these mistakes, by name; all by default")] = None,
     limit: Annotated[int, typer.Option(help="mutants of each operator and task, drawn at random; 0 for all")] = 2,
     seed: Annotated[int, typer.Option(help="of that draw")] = 0,
-    json_: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Measures whether verification notices mistakes: right kernels must pass, their mutants must not.
 
