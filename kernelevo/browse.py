@@ -1,6 +1,6 @@
 """An archive in a web browser: Datasette with our queries, facets and links between rows. It only reads.
 
-    serve(Path("db/kernelevo.sqlite"), host="127.0.0.1", port=8001)
+    serve(Path("db/kernelevo.sqlite"), host="127.0.0.1", port=8001, tell=print)
 
 Ids of candidates and runs link to what is known of them, CUDA is coloured, and `diff(old, new)` in SQL says what
 changed. Anybody who can reach the port can read the archive, so that another host than this one asks for a token.
@@ -14,6 +14,7 @@ import difflib
 import os
 import sqlite3
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +62,18 @@ OWN_QUERIES = {
 }
 
 
-def serve(archive: Path, *, host: str, port: int) -> None:
-    """Serves until it is interrupted. Raises ArchiveError for what is no archive of this version."""
+def serve(archive: Path, *, host: str, port: int, tell: Callable[[str], None]) -> None:
+    """Serves until it is interrupted; `tell` is given the address.
+
+    Raises ArchiveError for what is no archive of this version, UsageError for a port that cannot be used.
+    """
     import uvicorn
 
     open_archive(archive, read_only=True).close()
     private = host not in LOOPBACK
     served = site(archive, private=private)
     way = f"/-/auth-token?token={served._root_token}" if private else f"/{archive.stem}"
-    print(f"http://{host}:{port}{way}\nCtrl-C ends it", file=sys.stderr, flush=True)
+    tell(f"http://{host}:{port}{way}")
     try:
         uvicorn.run(served.app(), host=host, port=port, log_level="warning", lifespan="on", workers=1)
     except SystemExit as error:

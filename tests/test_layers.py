@@ -19,6 +19,7 @@ STAGES = {"tasks", "toolchain", "build", "verify", "measure", "selection", "prom
 IMPLEMENTATIONS = {"devices", "models", "worker"}
 JOINTS = {"cascade", "evaluate", "evolve", "lint", "selftest", "__init__"} | {
     "agents",
+    "browse",
     "compare",
     "decide",
     "explain",

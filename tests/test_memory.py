@@ -67,6 +67,7 @@ class Place:
     target: str = "sm_90"
     timing_target: str = "H100 SXM"
     timing_kind: TimingKind = TimingKind.PREDICTED
+    timing_method: str = "prediction 1"
     facts: dict[str, float] = field(default_factory=lambda: {"multiprocessors": 132.0})
 
 

@@ -33,4 +33,4 @@ def browse(
         raise UsageError(
             f"the browser needs the Python package {error.name}", next_step="pip install 'kernelevo[browse]'"
         ) from error
-    serve(Path(place), host=host, port=port)
+    serve(Path(place), host=host, port=port, tell=lambda address: typer.echo(f"{address}\nCtrl-C ends it", err=True))
