@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,7 +19,11 @@ from kernelevo.devices.cuda import CudaDevice
 from kernelevo.devices.emulator import EmulatorDevice
 from kernelevo.toolchain import GET_NVCC, find_nvcc
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 _OWN = pytest.StashKey[Path]()
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reasons = {
         "nvcc": None if nvcc else f"{refused or 'no nvcc >= 12.8'}; {GET_NVCC}",
         "gpu": missing and missing.partition("; ")[0],
+        "browser": None if CHROMIUM else "no Chromium; next: apt install chromium",
     }
     for item in items:
         for mark, reason in reasons.items():
@@ -72,3 +78,15 @@ def cuda() -> Iterator[CudaDevice]:
     device = CudaDevice()
     yield device
     device.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium for all tests that are marked browser; each opens pages of its own: `chromium.new_page(...)`."""
+    from playwright.sync_api import sync_playwright
+
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        yield started
+        started.close()
