@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import postgresql_server
 import pytest
 
 from kernelevo.devices.cuda import CudaDevice
@@ -47,6 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "nvcc": None if nvcc else f"{refused or 'no nvcc >= 12.8'}; {GET_NVCC}",
         "gpu": missing and missing.partition("; ")[0],
         "browser": None if CHROMIUM else "no Chromium; next: apt install chromium",
+        "postgres": postgresql_server.missing(),
     }
     for item in items:
         for mark, reason in reasons.items():
@@ -82,7 +84,7 @@ def cuda() -> Iterator[CudaDevice]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    """A headless Chromium for all tests that are marked browser; each opens pages of its own: `chromium.new_page(...)`."""
+    """A headless Chromium for all tests that are marked browser; each opens pages of its own by `new_page(...)`."""
     from playwright.sync_api import sync_playwright
 
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]

@@ -23,11 +23,11 @@ from sqlalchemy import Connection, select
 
 from kernelevo.archive import schema
 from kernelevo.archive import tables as t
-from kernelevo.archive.connection import connect, explain, reading
-from kernelevo.archive.rows import case_id, message_id
+from kernelevo.archive.connection import connect, describe, explain, reading
+from kernelevo.archive.rows import case_id
 from kernelevo.archive.store import Archive, open_archive
 from kernelevo.errors import UsageError
-from kernelevo.records import Candidate, Case, Message, Purpose, digest
+from kernelevo.records import Candidate, Case, Purpose, digest
 
 BUSY_SECONDS = 10.0
 ROUNDING = 1e-9  # relative: a geometric mean of the same numbers
@@ -74,7 +74,7 @@ def changed_sources(connection: Connection) -> Iterator[Flaw]:
 
 def changed_messages(connection: Connection) -> Iterator[Flaw]:
     for row in connection.execute(select(t.Messages.id, t.Messages.role, t.Messages.text)):
-        if message_id(Message(role=row.role, text=row.text)) != row.id:
+        if digest("message", row.role, row.text, tag="m") != row.id:
             yield Flaw("messages", row.id, "role and text are not those that the id is the hash of")
 
 
@@ -151,6 +151,6 @@ def upgrade(place: Path | str) -> tuple[str, str]:
     finally:
         engine.dispose()
     if before is None:
-        raise UsageError(f"archive {place} is empty", next_step="`kernelevo evolve` fills it")
+        raise UsageError(f"archive {describe(engine.url)} is empty", next_step="`kernelevo evolve` fills it")
     open_archive(place).close()
     return before, schema.REVISION

@@ -9,17 +9,19 @@ survives kill -9 of this process; a power failure may lose the last moments, nev
 A read-only engine opens a fresh connection for each transaction. Without a write-ahead log beside it, the file is
 then opened as immutable, which works in a read-only folder and leaves nothing behind.
 
-PostgreSQL: the same tables and transactions; writers take one advisory lock, so that row numbers grow in the order
-of commits there too.
+PostgreSQL: the same tables and transactions; readers see one state of the archive (REPEATABLE READ), and writers take
+one advisory lock, so that row numbers grow in the order of commits there too.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -91,15 +93,17 @@ def connect_sqlite(path: Path, *, read_only: bool, busy_timeout_seconds: float) 
 
 
 def connect_postgresql(url: URL, *, read_only: bool, busy_timeout_seconds: float) -> Engine:
-    options = f"-c lock_timeout={int(busy_timeout_seconds * 1000)}"
+    options = f"-c client_encoding=UTF8 -c lock_timeout={int(busy_timeout_seconds * 1000)}"
     if read_only:
         options += " -c default_transaction_read_only=on"
     engine = create_engine(url, connect_args={"options": options})
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        if connection.get_execution_options().get("writes", False):
+        if connection.get_execution_options().get("writes", False):  # what it sees begins after it got the lock
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
+        else:
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
     return engine
 
@@ -126,6 +130,41 @@ def use_write_ahead_log(engine: Engine, *, busy_timeout_seconds: float) -> None:
             raise explain(error, engine) from error
         finally:
             connection.close()
+
+
+@contextmanager
+def lock(engine: Engine, name: str) -> Iterator[bool]:
+    """Whether a lock of that name could be had; while in it, nobody else has it. Its owner's death frees it.
+
+    SQLite: a lock of the operating system on a file beside the archive, which is removed afterwards.
+    PostgreSQL: an advisory lock of a connection of its own. Names of which 32 bits of a hash are equal are one lock.
+    """
+    if engine.dialect.name == "sqlite":
+        path = Path(f"{engine.url.database}.{name}.lock")
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            try:
+                yield True
+            finally:
+                path.unlink(missing_ok=True)
+        return
+    keys = (ADVISORY_LOCK, zlib.crc32(name.encode()) - 2**31)
+    try:
+        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    except DBAPIError as error:
+        raise explain(error.orig or error, engine) from error
+    with connection:
+        taken = bool(connection.exec_driver_sql("SELECT pg_try_advisory_lock(%s, %s)", keys).scalar())
+        try:
+            yield taken
+        finally:
+            if taken:
+                with suppress(DBAPIError):  # where the server is gone, so is the lock
+                    connection.exec_driver_sql("SELECT pg_advisory_unlock(%s, %s)", keys)
 
 
 @contextmanager
@@ -186,6 +225,28 @@ EXPLANATIONS: dict[str, tuple[str, str]] = {
 }
 
 
+# PostgreSQL's error codes, likewise.
+POSTGRESQL_EXPLANATIONS: dict[str, tuple[str, str]] = {
+    "08": ("cannot be reached", "check the address, and that the server runs"),
+    "22003": (
+        "refuses a number: it does not fit into 64 bits with a sign",
+        "this is a defect of kernelevo: draw seeds below 2**63",
+    ),
+    "23": ("refuses a record", "this is a defect of kernelevo, or another process goes on with the same run"),
+    "25006": ("cannot be written: it was opened read-only, or its server is a standby", "name the primary server"),
+    "28": ("does not let this user in", "check the user's name and password"),
+    "3D000": ("does not exist", "createdb NAME, or name another database"),
+    "42501": ("may not be used like that by this user", "GRANT ALL ON DATABASE and ON SCHEMA to the user"),
+    "53100": (
+        "cannot grow: the server's disk is full",
+        "free some space and go on with `kernelevo evolve --resume RUN`; what was recorded before is safe",
+    ),
+    "53300": ("takes no more connections", "end some of them, or raise the server's max_connections"),
+    "55P03": ("is locked by another process", "end the process that holds it, or wait and try again"),
+    "57P": ("cannot be reached", "check that the server runs; what was recorded before is safe"),
+}
+
+
 def explain(error: BaseException, engine: Engine) -> ArchiveError:
     """The ArchiveError for a database error: what, where, the database's own words, and the next step."""
     place = describe(engine.url)
@@ -201,4 +262,11 @@ def explain(error: BaseException, engine: Engine) -> ArchiveError:
         if name.startswith("SQLITE_CANTOPEN") and not os.path.exists(os.path.dirname(place)):
             problem, next_step = "cannot be opened: its folder does not exist", f"mkdir -p {os.path.dirname(place)}"
         return ArchiveError(f"archive {place} {problem} ({error})", next_step=next_step)
+    code = getattr(error, "sqlstate", None) or ""
+    matches = [prefix for prefix in POSTGRESQL_EXPLANATIONS if code.startswith(prefix)]
+    if matches:
+        problem, next_step = POSTGRESQL_EXPLANATIONS[max(matches, key=len)]
+        return ArchiveError(f"archive {place} {problem} ({str(error).strip()})", next_step=next_step)
+    if "NUL (0x00)" in str(error):
+        return ArchiveError(f"archive {place} takes no text with a NUL byte", next_step="take it out of the source")
     return ArchiveError(f"archive {place}: {error}", next_step="check that the database can be reached and used")

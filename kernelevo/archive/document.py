@@ -14,7 +14,7 @@ from sqlalchemy import ForeignKeyConstraint, Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from kernelevo.archive.queries import QUERIES
+from kernelevo.archive.queries import POSTGRESQL_NAMES, QUERIES
 from kernelevo.archive.schema import APPLICATION_ID, REVISION
 from kernelevo.archive.tables import Base
 from kernelevo.archive.views import VIEWS
@@ -43,7 +43,10 @@ def reference() -> str:
         "",
         "## Cookbook",
         "",
-        "Each query is run by a test. `:candidate` and `:run` are yours to fill in.",
+        "Each query is run by a test, in SQLite and in PostgreSQL. Names like `:candidate` and `:run` are yours to fill in.",
+        "PostgreSQL calls two functions otherwise: "
+        + " and ".join(f"`{ours}...)` is `{theirs}...)`" for ours, theirs in POSTGRESQL_NAMES.items())
+        + ".",
         "",
     ]
     for name, (title, query) in QUERIES.items():

@@ -1,10 +1,21 @@
 """Questions that people ask an archive, as plain SQL for any SQLite browser: the cookbook of db/README.md.
 
-Takes nothing, gives name -> (title, SELECT). `:candidate` and `:run` are parameters. The documents, the browser of
-`kernelevo browse` and the tests read them here.
+Takes nothing, gives name -> (title, SELECT). `:candidate`, `:from_candidate`, `:to_candidate` and `:run` are
+parameters. The documents, the browser of `kernelevo browse` and the tests read them here. PostgreSQL reads all of it
+but two functions, which `in_postgresql` gives the names that they have there.
 """
 
 from __future__ import annotations
+
+POSTGRESQL_NAMES = {"GROUP_CONCAT(": "STRING_AGG(", "INSTR(": "STRPOS("}
+
+
+def in_postgresql(query: str) -> str:
+    """A query of the cookbook as PostgreSQL reads it."""
+    for ours, theirs in POSTGRESQL_NAMES.items():
+        query = query.replace(ours, theirs)
+    return query
+
 
 QUERIES: dict[str, tuple[str, str]] = {
     "best": (
@@ -13,6 +24,13 @@ QUERIES: dict[str, tuple[str, str]] = {
 SELECT b.task, b.device, b.target, b.kind, b.method, b.candidate, b.score_ns / 1000 AS score_us, s.text
 FROM leaderboard b JOIN candidates c ON c.id = b.candidate JOIN sources s ON s.id = c.source_id
 WHERE b.place = 1
+""",
+    ),
+    "top_ten": (
+        "Leaderboard: the ten fastest correct candidates of each task",
+        """
+SELECT task, device, target, kind, method, place, candidate, score_ns / 1000 AS score_us, promoted, task_digest
+FROM leaderboard WHERE place <= 10 ORDER BY task, device, target, kind, method, task_digest, place
 """,
     ),
     "run": (
@@ -24,10 +42,10 @@ FROM history WHERE run = :run ORDER BY iteration
 """,
     ),
     "ancestors": (
-        "All ancestors of one candidate, with what each came to",
+        "Lineage: all ancestors of one candidate, with what each came to",
         """
 WITH RECURSIVE ancestry (candidate, depth) AS (
-    SELECT :candidate, 0
+    SELECT id, 0 FROM candidates WHERE id = :candidate
     UNION
     SELECT p.parent_id, y.depth + 1
     FROM ancestry y
@@ -39,10 +57,28 @@ FROM ancestry y JOIN history h ON h.candidate = y.candidate
 ORDER BY y.depth, h.attempt_id
 """,
     ),
+    "changed_lines": (
+        "What changed between two candidates: the lines that only one of them has",
+        """
+WITH RECURSIVE lines (side, number, line, rest) AS (
+    SELECT CASE c.id WHEN :from_candidate THEN 'before' ELSE 'after' END, 0, '', s.text || '
+'
+    FROM candidates c JOIN sources s ON s.id = c.source_id WHERE c.id IN (:from_candidate, :to_candidate)
+    UNION ALL
+    SELECT side, number + 1, SUBSTR(rest, 1, INSTR(rest, '
+') - 1), SUBSTR(rest, INSTR(rest, '
+') + 1)
+    FROM lines WHERE rest <> ''
+)
+SELECT l.side, l.number, l.line FROM lines l
+WHERE TRIM(l.line) <> '' AND NOT EXISTS (SELECT 1 FROM lines o WHERE o.side <> l.side AND o.line = l.line)
+ORDER BY l.number, l.side DESC
+""",
+    ),
     "operators": (
         "Which operators make things faster than the first parent, and by how much",
         """
-SELECT h.operator, h.model, COUNT(*) AS compared, SUM(h.score_ns < p.score_ns) AS faster,
+SELECT h.operator, h.model, COUNT(*) AS compared, SUM(CASE WHEN h.score_ns < p.score_ns THEN 1 ELSE 0 END) AS faster,
        MAX(p.score_ns / h.score_ns) AS best_speedup
 FROM history h
 JOIN results p ON p.candidate = h.parent AND p.task = h.task AND p.device = h.device AND p.kind = h.kind
@@ -54,17 +90,17 @@ GROUP BY h.operator, h.model ORDER BY faster DESC
     "rewrites": (
         "What the rewrites of `mutate` come to",
         """
-SELECT w.name, COUNT(*) AS tried, SUM(h.outcome = 'passed' OR h.stage = 'done') AS correct,
+SELECT w.name, COUNT(*) AS tried, SUM(CASE WHEN h.outcome = 'passed' OR h.stage = 'done' THEN 1 ELSE 0 END) AS correct,
        MAX(p.score_ns / h.score_ns) AS best_speedup
 FROM reply_rewrites w
 JOIN history h ON h.run = w.run_id AND h.iteration = w.iteration
 LEFT JOIN results p ON p.candidate = h.parent AND p.task = h.task AND p.device = h.device AND p.kind = h.kind
                    AND p.target = h.target AND p.method = h.method AND p.newest = 1
-GROUP BY w.name ORDER BY best_speedup DESC
+GROUP BY w.name ORDER BY best_speedup DESC NULLS LAST
 """,
     ),
     "failures": (
-        "Where attempts end",
+        "Failures by stage: where attempts end, and how",
         """
 SELECT * FROM failures_by_stage ORDER BY attempts DESC
 """,
@@ -111,9 +147,12 @@ WHERE e.candidate_id = :candidate ORDER BY e.id, m.position, n.name
 """,
     ),
     "costs": (
-        "What each model cost",
+        "Cost by model, over all runs",
         """
-SELECT * FROM costs
+SELECT model, purpose, SUM(calls) AS calls, SUM(failed_calls) AS failed_calls, SUM(cost_usd) AS cost_usd,
+       SUM(calls_of_unknown_cost) AS calls_of_unknown_cost, SUM(input_tokens) AS input_tokens,
+       SUM(cached_tokens) AS cached_tokens, SUM(output_tokens) AS output_tokens, SUM(total_seconds) AS total_seconds
+FROM costs GROUP BY model, purpose ORDER BY cost_usd DESC NULLS LAST, model, purpose
 """,
     ),
     "requests": (

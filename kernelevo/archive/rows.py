@@ -214,8 +214,7 @@ def prompt_rows(job: Job, attempt: int, prompt: Prompt) -> Rows:
 
 
 def message_id(message: Message) -> str:
-    escaped = message.text.encode(errors="backslashreplace").decode()  # as FreeText stores it
-    return digest("message", message.role, escaped, tag="m")
+    return digest("message", message.role, t.storable(message.text), tag="m")
 
 
 def reply_rows(job: Job, attempt: int, reply: Reply, *, call: int | None, now: str) -> Rows:

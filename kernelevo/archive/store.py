@@ -8,7 +8,6 @@ Not covered: deciding anything. What to propose next is for selection.py, what a
 
 from __future__ import annotations
 
-import fcntl
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from kernelevo.archive import rows
 from kernelevo.archive import tables as t
 from kernelevo.archive.answers import Ancestry, Pending, Placing, Progress, RunEntry, StageTotal
-from kernelevo.archive.connection import connect, describe, reading, writing
+from kernelevo.archive.connection import connect, describe, lock, reading, writing
 from kernelevo.archive.leases import Leases
 from kernelevo.archive.ledger import Ledger
 from kernelevo.archive.notes import Notes
@@ -132,25 +131,11 @@ class Archive:
 
     @contextmanager
     def holding(self, run: str) -> Iterator[None]:
-        """While in it, no other process goes on with the same run. Raises UsageError when one does already.
-
-        SQLite only: the lock is a file beside the archive, which the operating system frees when its owner dies.
-        """
-        if self.engine.dialect.name != "sqlite":
+        """While in it, no other process goes on with the same run. Raises UsageError when one does already."""
+        with lock(self.engine, run) as taken:
+            if not taken:
+                raise UsageError(f"run {run} is under way in another process", next_step="wait for it, or end it first")
             yield
-            return
-        path = Path(f"{self.engine.url.database}.{run}.lock")
-        with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(
-                    f"run {run} is under way in another process", next_step="wait for it, or end it first"
-                ) from None
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
 
     def get_run(self, run: str) -> Run:
         """The run of that id or unique beginning of an id. Raises UsageError for none or several."""

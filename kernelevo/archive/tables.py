@@ -33,15 +33,20 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
 
 
 class FreeText(TypeDecorator[str]):
-    """Text from outside. Lone surrogates, which no database takes, become backslash escapes."""
+    """Text from outside, as `storable` makes it."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        if value is None or value.isascii():
-            return value
-        return value.encode(errors="backslashreplace").decode()
+        return None if value is None else storable(value)
+
+
+def storable(text: str) -> str:
+    """Lone surrogates, which no database takes, and NUL, which PostgreSQL does not take, as backslash escapes."""
+    if not text.isascii():
+        text = text.encode(errors="backslashreplace").decode()
+    return text.replace("\0", "\\x00")
 
 
 class Base(DeclarativeBase):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import archive_examples as examples
 import pytest
+from postgresql_server import Server
+from sqlalchemy import create_engine, text
 from test_schema import migrate
 
 from kernelevo.archive import Archive, open_archive, schema
@@ -17,9 +19,8 @@ from kernelevo.archive.care import Flaw, find_flaws, upgrade, vacuum
 from kernelevo.errors import ArchiveError, UsageError
 
 
-@pytest.fixture
-def filled(archive: Archive, path: Path) -> Path:
-    """An archive with a run of everything, closed."""
+def fill(archive: Archive) -> None:
+    """With a run of everything."""
     archive.create_run(examples.run(), examples.task())
     parents: tuple[str, ...] = ()
     for iteration, judge in enumerate((examples.passed, examples.wrong, examples.passed)):
@@ -28,20 +29,33 @@ def filled(archive: Archive, path: Path) -> Path:
         candidate = examples.candidate(iteration, *parents)
         archive.record(job, candidate, judge(candidate.id))
         parents = (candidate.id,)
-    archive.close()
+
+
+@pytest.fixture
+def filled(path: Path) -> Path:
+    with open_archive(path) as archive:
+        fill(archive)
     return path
 
 
-def flaws_of(path: Path) -> tuple[Flaw, ...]:
-    with open_archive(path, read_only=True) as archive:
+@pytest.fixture
+def filled_place(place: str) -> str:
+    with open_archive(place) as archive:
+        fill(archive)
+    return place
+
+
+def flaws_of(place: Path | str) -> tuple[Flaw, ...]:
+    with open_archive(place, read_only=True) as archive:
         return find_flaws(archive)
 
 
-def change(path: Path, statement: str) -> None:
-    connection = sqlite3.connect(path)
-    with connection:
-        assert connection.execute(statement).rowcount > 0
-    connection.close()
+def change(place: Path | str, statement: str) -> None:
+    """From outside: by somebody who does not care for references."""
+    engine = create_engine(f"sqlite:///{place}" if "://" not in str(place) else str(place))
+    with engine.begin() as connection:
+        assert connection.execute(text(statement)).rowcount > 0
+    engine.dispose()
 
 
 def test_an_archive_as_it_was_written_is_whole_and_is_left_as_it_is(filled: Path) -> None:
@@ -62,16 +76,41 @@ def test_an_archive_as_it_was_written_is_whole_and_is_left_as_it_is(filled: Path
         ("UPDATE timings SET score_ns = score_ns / 2", {"timings"}, "its cases' mean"),
         ("UPDATE case_timings SET median_ns = median_ns * 1.001", {"timings"}, "its cases' mean"),
         ("UPDATE verdicts SET outcome = 'wrong'", {"timings"}, "its verdict is wrong"),
+    ],
+)
+def test_every_change_from_outside_is_found(filled_place: str, statement: str, tables: set[str], text: str) -> None:
+    assert flaws_of(filled_place) == ()
+    change(filled_place, statement)
+    found_with(flaws_of(filled_place), tables, text)
+
+
+@pytest.mark.parametrize(
+    ("statement", "tables", "text"),
+    [
         ("DELETE FROM sources", {"candidates"}, "names a row of sources that does not exist"),
         ("DELETE FROM jobs WHERE iteration = 1", {"attempts", "prompts"}, "names a row of jobs that does not exist"),
     ],
 )
-def test_every_change_from_outside_is_found(filled: Path, statement: str, tables: set[str], text: str) -> None:
+def test_what_a_server_would_refuse_is_found_in_a_file(
+    filled: Path, statement: str, tables: set[str], text: str
+) -> None:
     change(filled, statement)
-    found = flaws_of(filled)
+    found_with(flaws_of(filled), tables, text)
+
+
+def found_with(found: tuple[Flaw, ...], tables: set[str], words: str) -> None:
     assert tables <= {flaw.table for flaw in found}
-    assert all(text in flaw.text for flaw in found if flaw.table in tables)
+    assert all(words in flaw.text for flaw in found if flaw.table in tables)
     assert all(flaw.row for flaw in found if flaw.table in ("sources", "candidates", "messages", "cases", "timings"))
+
+
+@pytest.mark.postgres
+def test_a_server_is_not_vacuumed_and_is_upgraded_where_it_has_an_archive(server: Server) -> None:
+    with pytest.raises(UsageError, match="vacuums its databases itself"):
+        vacuum(server.new_database(like="template"))
+    assert upgrade(server.new_database(like="template")) == (schema.REVISION, schema.REVISION)
+    with pytest.raises(UsageError, match="is empty"):
+        upgrade(server.new_database())
 
 
 def test_the_command_tells_whole_from_flawed_by_its_exit_code(filled: Path) -> None:

@@ -9,9 +9,8 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import archive_examples as examples
@@ -22,6 +21,14 @@ from kernelevo.errors import ArchiveError, SchemaError, UsageError
 
 TASK = examples.task()
 RUN = examples.run()
+
+
+@pytest.fixture
+def archive(path: Path) -> Iterator[Archive]:
+    """In a file; what holds for PostgreSQL too is tested elsewhere."""
+    with open_archive(path) as opened:
+        yield opened
+
 
 WRITER = """
     import sys
@@ -127,28 +134,6 @@ def test_two_processes_write_to_one_archive_at_once_from_the_very_start(path: Pa
     assert integrity(path) == []
 
 
-def test_threads_of_one_process_may_record_at_once(archive: Archive) -> None:
-    archive.create_run(RUN, TASK)
-    problems: list[BaseException] = []
-
-    def record(start: int) -> None:
-        try:
-            for iteration in range(start, 40, 4):
-                candidate = examples.candidate(iteration)
-                archive.record(examples.job(iteration), candidate, examples.passed(candidate.id))
-                archive.scored(RUN.id)
-        except BaseException as error:
-            problems.append(error)
-
-    threads = [threading.Thread(target=record, args=(start,)) for start in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert problems == []
-    assert [s.iteration for s in archive.scored(RUN.id)] == list(range(40))
-
-
 def test_after_close_one_file_holds_everything(path: Path, tmp_path: Path) -> None:
     with open_archive(path) as archive:
         archive.create_run(RUN, TASK)
@@ -188,15 +173,6 @@ def test_reading_only_writes_nothing(path: Path, tmp_path: Path) -> None:
                 write()
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
     assert os.listdir(tmp_path) == [path.name]
-
-
-def test_a_reader_sees_what_a_running_writer_has_recorded_so_far(archive: Archive, path: Path) -> None:
-    archive.create_run(RUN, TASK)
-    with open_archive(path, read_only=True) as reader:
-        assert reader.scored(RUN.id) == []
-        candidate = examples.candidate(0)
-        archive.record(examples.job(0), candidate, examples.passed(candidate.id))
-        assert [s.candidate for s in reader.scored(RUN.id)] == [candidate.id]
 
 
 def test_reading_only_does_not_create_an_archive(path: Path) -> None:

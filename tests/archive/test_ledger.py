@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import archive_examples as examples
 import pytest
@@ -147,9 +146,9 @@ class Clock:
 
 
 @pytest.fixture
-def timed(path: Path) -> Iterator[tuple[Archive, Clock]]:
+def timed(place: str) -> Iterator[tuple[Archive, Clock]]:
     clock = Clock()
-    with open_archive(path, clock=clock) as archive:
+    with open_archive(place, clock=clock) as archive:
         archive.create_run(RUN, examples.task())
         archive.record_job(JOB)
         yield archive, clock

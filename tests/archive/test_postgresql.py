@@ -1,92 +1,44 @@
-"""The same archive in PostgreSQL. Starts a server of its own; needs PostgreSQL's programs and psycopg."""
+"""What only an archive in PostgreSQL has: a server that others use, users and rights, a schema made by migrations.
+
+What holds for every archive is tested on both: see the fixtures `place` and `archive`.
+"""
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
-import tempfile
+import sys
+import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import archive_examples as examples
 import pytest
+from postgresql_server import Server
+from sqlalchemy import inspect
 
-from kernelevo.archive import open_archive
-from kernelevo.errors import ArchiveError
-from kernelevo.records import TimingKind
+from kernelevo.archive import Archive, open_archive, schema
+from kernelevo.archive.connection import connect, writing
+from kernelevo.errors import ArchiveError, SchemaError, UsageError
 
-pytest.importorskip("psycopg", reason="needs the Python package psycopg")
-pytestmark = pytest.mark.skipif(shutil.which("initdb") is None, reason="needs PostgreSQL's initdb and pg_ctl")
+pytestmark = pytest.mark.postgres
 
 TASK = examples.task()
 RUN = examples.run()
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """A server that listens on a socket in a temporary folder only."""
-    user = "postgres" if os.getuid() == 0 else None  # PostgreSQL refuses to run as root
-    with tempfile.TemporaryDirectory() as folder:
-        if user:
-            shutil.chown(folder, user)
-        options = f"-k {folder} -h ''"
-        stop = ["pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "-w", "stop"]
-        start = ["pg_ctl", "-D", f"{folder}/data", "-o", options, "-l", f"{folder}/log", "-w", "start"]
-        initdb = ["initdb", "-D", f"{folder}/data", "-U", "tester", "-A", "trust", "--no-sync"]
-        for command in (initdb, start):
-            subprocess.run(command, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        try:
-            yield f"postgresql+psycopg://tester@/postgres?host={folder}"
-        finally:
-            subprocess.run(stop, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+@pytest.fixture
+def url(server: Server) -> str:
+    return server.new_database(like="template")
 
 
-def test_an_archive_in_postgresql_gives_back_what_was_put_in(server: str) -> None:
-    with open_archive(server) as archive:
-        archive.create_run(RUN, TASK)
-        seed = examples.candidate(0)
-        archive.record(examples.job(0), seed, examples.passed(seed.id))
-        child = examples.candidate(1, seed.id)
-        job = examples.job(1, seed.id)
-        archive.record_reply(job, 0, examples.prompt(seed), examples.reply(input_tokens=5))
-        archive.record(job, child, examples.passed(child.id, median_ns=10.0))
-        archive.record(examples.job(2, seed.id), child, archive.known(child.id, TASK, "emulator"))
-        assert archive.get_run(RUN.id) == RUN
-        assert archive.candidate(child.id[:9]) == child
-        assert archive.evaluations(child.id) == [examples.passed(child.id, median_ns=10.0)]
-        assert [(s.candidate, s.children) for s in archive.scored(RUN.id)] == [(seed.id, 2), (child.id, 0)]
-        assert [a.candidate for a in archive.lineage(child.id).walk()] == [child.id, seed.id]
-        best = archive.best(
-            TASK.name, device="emulator", kind=TimingKind.PREDICTED, target="H100 SXM", method="prediction 1"
-        )
-        assert best is not None and best.candidate == child.id
-        assert archive.ledger.cost(RUN.id).input_tokens == 5
-        with archive.engine.connect() as connection:
-            for view, rows in (
-                ("leaderboard", 2),
-                ("lineage", 1),
-                ("history", 3),
-                ("failures_by_stage", 0),
-                ("costs", 1),
-            ):
-                assert connection.exec_driver_sql(f"SELECT COUNT(*) FROM {view}").scalar() == rows
-        orphan = examples.candidate(5, "c-0123456789abcdef")
-        with pytest.raises(ArchiveError, match="does not hold the parent c-0123456789abcdef"):
-            archive.record_evaluation(TASK, orphan, examples.passed(orphan.id))
-    with open_archive(server, read_only=True) as archive:
-        assert len(archive.scored(RUN.id)) == 2
-        with pytest.raises(ArchiveError, match="read-only"):
-            archive.finish_run(RUN.id)
-
-
-def test_two_writers_of_one_postgresql_archive_lose_nothing(server: str) -> None:
+def test_two_writers_that_find_an_empty_database_lose_nothing(server: Server) -> None:
+    empty = server.new_database()
     problems: list[BaseException] = []
 
     def write(run_id: str) -> None:
         try:
-            with open_archive(server) as archive:
+            with open_archive(empty) as archive:
                 archive.create_run(examples.run(run_id), TASK)
                 for iteration in range(20):
                     candidate = examples.candidate(iteration)
@@ -104,8 +56,141 @@ def test_two_writers_of_one_postgresql_archive_lose_nothing(server: str) -> None
     assert problems == []
 
 
-def test_a_server_that_cannot_be_reached_is_an_archive_error(tmp_path: Path) -> None:
+def test_a_reader_sees_one_state_from_beginning_to_end(url: str) -> None:
+    from kernelevo.archive.connection import reading
+
+    query = "SELECT COUNT(*) FROM runs"
+    with open_archive(url) as writer, open_archive(url, read_only=True) as reader:
+        with reading(reader.engine) as connection:
+            assert connection.exec_driver_sql(query).scalar() == 0
+            writer.create_run(RUN, TASK)
+            assert connection.exec_driver_sql(query).scalar() == 0
+        with reading(reader.engine) as connection:
+            assert connection.exec_driver_sql(query).scalar() == 1
+
+
+def test_a_run_that_is_held_is_free_again_when_its_process_was_killed(url: str) -> None:
+    script = """
+    import os, signal, sys
+    from kernelevo.archive import open_archive
+    with open_archive(sys.argv[1]) as archive, archive.holding(sys.argv[2]):
+        print("held", flush=True)
+        sys.stdin.read()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), url, RUN.id]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with open_archive(url) as archive:
+            with pytest.raises(UsageError, match="under way in another process"), archive.holding(RUN.id):
+                pass
+            holder.kill()
+            holder.wait()
+            wait_until(lambda: can_be_held(archive))
+
+
+def can_be_held(archive: Archive) -> bool:
+    try:
+        with archive.holding(RUN.id):
+            return True
+    except UsageError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if condition():
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError("it did not happen within ten seconds")
+
+
+# --- what goes wrong, in words
+
+
+def test_a_server_that_cannot_be_reached_is_an_archive_error_without_the_password(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError) as caught:
         open_archive(f"postgresql+psycopg://tester:secret@/postgres?host={tmp_path}")
     assert "secret" not in str(caught.value)
     assert caught.value.next_step
+
+
+def test_an_archive_that_is_read_only_or_locked_says_so(url: str) -> None:
+    with open_archive(url, read_only=True) as archive, pytest.raises(ArchiveError, match="cannot be written"):
+        archive.create_run(RUN, TASK)
+    with open_archive(url) as holder, open_archive(url, busy_timeout_seconds=0.1) as waiting:
+        with writing(holder.engine):
+            assert waiting.list_runs() == [], "reading is not blocked"
+            with pytest.raises(ArchiveError, match="is locked by another process"):
+                waiting.create_run(RUN, TASK)
+        waiting.create_run(RUN, TASK)
+
+
+def test_a_source_with_a_nul_byte_is_refused_in_words(url: str) -> None:
+    candidate = examples.candidate(0)
+    evil = type(candidate)(source="\0" + candidate.source, entry="forward")
+    with open_archive(url) as archive, pytest.raises(ArchiveError, match="no text with a NUL byte"):
+        archive.record_evaluation(TASK, evil, examples.passed(evil.id))
+
+
+def test_an_unknown_database_and_a_user_without_rights_are_told_apart(server: Server) -> None:
+    with pytest.raises(ArchiveError, match="does not exist"):
+        open_archive(server.url("nowhere"))
+    server.command("CREATE ROLE guest LOGIN")
+    with pytest.raises(ArchiveError, match="may not be used like that by this user"):
+        open_archive(server.new_database(like="template").replace("tester@", "guest@"))
+
+
+def test_somebody_elses_tables_and_a_newer_schema_are_refused_and_left_alone(server: Server, url: str) -> None:
+    foreign = server.new_database()
+    execute(foreign, "CREATE TABLE customers (name TEXT)")
+    for read_only in (True, False):
+        with pytest.raises(ArchiveError, match="not an archive of kernelevo"):
+            open_archive(foreign, read_only=read_only)
+    execute(url, "UPDATE alembic_version SET version_num = '9042'")
+    for read_only in (True, False):
+        with pytest.raises(SchemaError, match="schema 9042"):
+            open_archive(url, read_only=read_only)
+    with pytest.raises(ArchiveError, match="is empty"):
+        open_archive(server.new_database(), read_only=True)
+
+
+def execute(place: str, statement: str) -> None:
+    engine = connect(place, read_only=False, busy_timeout_seconds=1)
+    with writing(engine) as connection:
+        connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+# --- schema
+
+
+def test_migrations_from_nothing_and_the_tables_of_today_are_the_same(server: Server, url: str) -> None:
+    from test_schema import migrate
+
+    migrated = server.new_database()
+    migrate(migrated, schema.REVISION)
+    assert structure(migrated) == structure(url)
+
+
+def structure(place: str) -> dict[str, object]:
+    """Tables with their columns, keys and indices, and views as the server writes them."""
+    with open_archive(place, read_only=True) as archive, archive.engine.connect() as connection:
+        look = inspect(connection)
+
+        def parts(table: str) -> dict[str, object]:
+            columns = {
+                c["name"]: (str(c["type"]), c["nullable"], str(c["default"]).replace(table, "TABLE"))
+                for c in look.get_columns(table)
+            }
+            constraints = (
+                look.get_pk_constraint(table)["constrained_columns"],
+                sorted(str(sorted(k["constrained_columns"])) + str(k["name"]) for k in look.get_foreign_keys(table)),
+                sorted(str(k["name"]) for k in look.get_unique_constraints(table)),
+                sorted(f"{i['name']} {i['column_names']}" for i in look.get_indexes(table)),
+            )
+            return {"columns": columns, "constraints": constraints}
+
+        tables: dict[str, object] = {name: parts(name) for name in look.get_table_names()}
+        views: dict[str, object] = {name: look.get_view_definition(name) for name in look.get_view_names()}
+        return {**tables, **views}

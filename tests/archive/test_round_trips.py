@@ -11,6 +11,7 @@ import archive_examples as examples
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from postgresql_server import BACKENDS
 from sqlalchemy import text
 
 from kernelevo.archive import Archive, open_archive
@@ -40,7 +41,7 @@ from kernelevo.records import (
 
 TASK = examples.task()
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 names = st.text(st.sampled_from("abcxyz_ =0123"), min_size=1, max_size=8)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 positive = st.floats(min_value=1e-3, max_value=1e12)
@@ -156,10 +157,14 @@ evaluations = st.builds(
 )
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Archive]:
-    with tempfile.TemporaryDirectory() as folder, open_archive(Path(folder) / "shared.sqlite") as archive:
-        yield archive
+@pytest.fixture(scope="module", params=BACKENDS)
+def shared(request: pytest.FixtureRequest) -> Iterator[Archive]:
+    with tempfile.TemporaryDirectory() as folder:
+        place = f"{folder}/shared.sqlite"
+        if request.param == "postgresql":
+            place = request.getfixturevalue("server").new_database(like="template")
+        with open_archive(place) as archive:
+            yield archive
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -218,7 +223,7 @@ def test_text_that_is_not_unicode_is_kept_readable(archive: Archive) -> None:
     archive.record_evaluation(TASK, candidate, examples.passed(candidate.id, verdict=printed))
     stored = archive.known(candidate.id, TASK, "emulator")
     assert stored is not None and stored.verdict is not None
-    assert stored.verdict.output == "\\udcff\x00 é"
+    assert stored.verdict.output == "\\udcff\\x00 é"
 
 
 def test_a_seed_beyond_63_bits_is_refused_and_nothing_of_the_evaluation_is_kept(archive: Archive) -> None:

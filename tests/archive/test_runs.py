@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import archive_examples as examples
 import pytest
@@ -38,9 +38,9 @@ def tell(
     return candidate.id
 
 
-def test_times_of_day_come_from_the_clock_that_was_given(path: Path) -> None:
+def test_times_of_day_come_from_the_clock_that_was_given(place: str) -> None:
     noon = datetime(2026, 1, 2, 12, 0, 0, 345_678, tzinfo=UTC)
-    with open_archive(path, clock=lambda: noon) as archive:
+    with open_archive(place, clock=lambda: noon) as archive:
         archive.create_run(RUN, TASK)
         archive.finish_run(RUN.id)
         (entry,) = archive.list_runs()
@@ -206,7 +206,7 @@ def test_scored_lists_evaluated_candidates_by_iteration_with_their_children(runn
     assert running.scored(RUN.id) == expected
 
 
-def test_scored_is_the_same_from_scratch_and_step_by_step(running: Archive, path: Path) -> None:
+def test_scored_is_the_same_from_scratch_and_step_by_step(running: Archive, place: str) -> None:
     seed = tell(running, 0, 0)
     order = [3, 1, 2, 5, 4, 6]
     parents = [seed]
@@ -214,7 +214,7 @@ def test_scored_is_the_same_from_scratch_and_step_by_step(running: Archive, path
         parents.append(
             tell(running, iteration, iteration, parents[iteration % len(parents)], median_ns=100.0 * iteration)
         )
-        with open_archive(path, read_only=True) as fresh:
+        with open_archive(place, read_only=True) as fresh:
             assert fresh.scored(RUN.id) == running.scored(RUN.id)
             for generation in range(5):
                 assert fresh.scored(RUN.id, before_generation=generation) == running.scored(
@@ -230,10 +230,10 @@ def test_what_earlier_generations_showed_does_not_change_while_a_generation_is_t
     assert running.scored(RUN.id)[0].children == 1
 
 
-def test_what_another_process_recorded_is_seen_at_the_next_question(running: Archive, path: Path) -> None:
+def test_what_another_process_recorded_is_seen_at_the_next_question(running: Archive, place: str) -> None:
     seed = tell(running, 0, 0)
     assert len(running.scored(RUN.id)) == 1
-    with open_archive(path) as other:
+    with open_archive(place) as other:
         child = examples.candidate(1, seed)
         other.record(examples.job(1, seed), child, examples.passed(child.id))
     assert [s.candidate for s in running.scored(RUN.id)] == [seed, child.id]
@@ -453,3 +453,37 @@ def test_a_run_is_held_by_one_at_a_time_and_free_afterwards(running: Archive) ->
             pass
     with running.holding(examples.run().id):
         pass
+
+
+# --- several at once
+
+
+def test_threads_of_one_process_may_record_at_once(archive: Archive) -> None:
+    archive.create_run(RUN, TASK)
+    problems: list[BaseException] = []
+
+    def record(start: int) -> None:
+        try:
+            for iteration in range(start, 40, 4):
+                candidate = examples.candidate(iteration)
+                archive.record(examples.job(iteration), candidate, examples.passed(candidate.id))
+                archive.scored(RUN.id)
+        except BaseException as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=record, args=(start,)) for start in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert [s.iteration for s in archive.scored(RUN.id)] == list(range(40))
+
+
+def test_a_reader_sees_what_a_running_writer_has_recorded_so_far(archive: Archive, place: str) -> None:
+    archive.create_run(RUN, TASK)
+    with open_archive(place, read_only=True) as reader:
+        assert reader.scored(RUN.id) == []
+        candidate = examples.candidate(0)
+        archive.record(examples.job(0), candidate, examples.passed(candidate.id))
+        assert [s.candidate for s in reader.scored(RUN.id)] == [candidate.id]

@@ -21,16 +21,17 @@ DB = Path(__file__).resolve().parents[2] / "db"
 OUTER_COMMA = re.compile(r",(?![^()]*\))")
 
 
-def migrate(path: Path, revision: str) -> None:
+def migrate(place: Path | str, revision: str) -> None:
     """An archive as an older kernelevo left it: made by the migrations up to a revision."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(schema.migrations_folder()))
-    engine = connect(path, read_only=False, busy_timeout_seconds=1)
+    engine = connect(place, read_only=False, busy_timeout_seconds=1)
     with writing(engine) as connection:
-        connection.exec_driver_sql(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql(f"PRAGMA application_id = {schema.APPLICATION_ID}")
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
     engine.dispose()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import archive_examples as examples
 import pytest
+from postgresql_server import BACKENDS
+from sqlalchemy import Connection, text
 
 from kernelevo.archive import bench, open_archive
-from kernelevo.archive.queries import QUERIES
+from kernelevo.archive.queries import QUERIES, in_postgresql
 from kernelevo.records import Operator, Rewrite, TimingKind
 
 TASK = examples.task()
@@ -19,11 +23,24 @@ RUN = examples.run()
 SEED, FAST, WRONG, BROKEN, CHILD = (examples.candidate(number).id for number in range(5))
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+class Database:
+    """An archive as a browser sees it: statements go in, rows come out."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.name = connection.dialect.name
+
+    def rows(self, query: str, **values: str) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in self.connection.execute(text(query), values)]
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """seed -> fast -> child (crossed with the seed); also a wrong one, one that does not build, and a bad reply."""
-    path = tmp_path_factory.mktemp("views") / "archive.sqlite"
-    with open_archive(path) as archive:
+    place = str(tmp_path_factory.mktemp("views") / "archive.sqlite")
+    if request.param == "postgresql":
+        place = request.getfixturevalue("server").new_database(like="template")
+    with open_archive(place) as archive:
         archive.create_run(RUN, TASK)
         archive.record(examples.job(0), examples.candidate(0), examples.passed(SEED, median_ns=1000.0))
         for iteration, number, parents, evaluation in (
@@ -42,14 +59,14 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Conne
         archive.record_evaluation(TASK, examples.candidate(0), examples.passed(SEED, kind=TimingKind.MEASURED))
         unsupported = examples.wrong(examples.candidate(9).id)
         archive.record_evaluation(TASK, examples.candidate(9), unsupported)
-    connection = sqlite3.connect(path)
-    yield connection
-    connection.close()
+    with open_archive(place, read_only=True) as archive, archive.engine.connect() as connection:
+        yield Database(connection)
 
 
-def test_the_leaderboard_ranks_correct_candidates_and_keeps_kinds_apart(database: sqlite3.Connection) -> None:
-    rows = database.execute("SELECT kind, target, place, candidate, ROUND(score_ns) FROM leaderboard ORDER BY 1, 3")
-    assert rows.fetchall() == [
+def test_the_leaderboard_ranks_correct_candidates_and_keeps_kinds_apart(database: Database) -> None:
+    assert database.rows(
+        "SELECT kind, target, place, candidate, ROUND(score_ns) FROM leaderboard ORDER BY kind, place"
+    ) == [
         ("measured", "H100 SXM", 1, SEED, 2000),
         ("predicted", "H100 SXM", 1, FAST, 200),
         ("predicted", "H100 SXM", 2, CHILD, 800),
@@ -57,21 +74,16 @@ def test_the_leaderboard_ranks_correct_candidates_and_keeps_kinds_apart(database
     ]
 
 
-def test_the_stored_score_is_the_geometric_mean_of_the_medians(database: sqlite3.Connection) -> None:
-    import math
-
-    database.create_function("log_of", 1, math.log, deterministic=True)
-    rows = database.execute(
-        "SELECT t.score_ns, AVG(log_of(c.median_ns)) FROM timings t JOIN case_timings c USING (evaluation_id)"
-        " GROUP BY t.evaluation_id"
-    ).fetchall()
-    assert len(rows) == 4
-    for score, mean in rows:
-        assert score == pytest.approx(math.exp(mean))
+def test_the_stored_score_is_the_geometric_mean_of_the_medians(database: Database) -> None:
+    scores = dict(database.rows("SELECT evaluation_id, score_ns FROM timings"))
+    medians: dict[int, list[float]] = {}
+    for evaluation, median in database.rows("SELECT evaluation_id, median_ns FROM case_timings"):
+        medians.setdefault(evaluation, []).append(median)
+    assert len(scores) == 4
+    assert scores == {number: pytest.approx(statistics.geometric_mean(m)) for number, m in medians.items()}
 
 
-def test_lineage_lists_every_ancestor_with_its_depth(database: sqlite3.Connection) -> None:
-    rows = database.execute("SELECT candidate, ancestor, depth FROM lineage ORDER BY candidate, depth, ancestor")
+def test_lineage_lists_every_ancestor_with_its_depth(database: Database) -> None:
     expected = [
         (FAST, SEED, 1),
         (WRONG, SEED, 1),
@@ -80,16 +92,16 @@ def test_lineage_lists_every_ancestor_with_its_depth(database: sqlite3.Connectio
         (CHILD, SEED, 1),
         (CHILD, SEED, 2),
     ]
-    assert sorted(rows.fetchall()) == sorted(expected)
+    assert sorted(database.rows("SELECT candidate, ancestor, depth FROM lineage")) == sorted(expected)
 
 
-def test_history_says_what_was_asked_and_how_far_it_came(database: sqlite3.Connection) -> None:
-    rows = database.execute(
+def test_history_says_what_was_asked_and_how_far_it_came(database: Database) -> None:
+    found = database.rows(
         "SELECT iteration, operator, parent, second_parent, candidate, stage, outcome, reason, propose_seconds"
-        " FROM history WHERE run = ? ORDER BY iteration",
-        (RUN.id,),
+        " FROM history WHERE run = :run ORDER BY iteration",
+        run=RUN.id,
     )
-    assert rows.fetchall() == [
+    assert found == [
         (0, "seed", None, None, SEED, "done", "passed", None, None),
         (1, "optimize", SEED, None, FAST, "done", "passed", None, 0.5),
         (2, "optimize", SEED, None, WRONG, "correctness", "wrong", "rows=31 cols=7: differs", 0.5),
@@ -99,44 +111,72 @@ def test_history_says_what_was_asked_and_how_far_it_came(database: sqlite3.Conne
     ]
 
 
-def test_failures_are_counted_by_stage_and_outcome(database: sqlite3.Connection) -> None:
-    rows = database.execute("SELECT * FROM failures_by_stage ORDER BY stage")
-    assert rows.fetchall() == [
+def test_failures_are_counted_by_stage_and_outcome(database: Database) -> None:
+    assert sorted(database.rows("SELECT * FROM failures_by_stage")) == [
         ("rmsnorm", "emulator", "build", "build failed", 1),
         ("rmsnorm", "emulator", "correctness", "wrong", 2),
         ("rmsnorm", "emulator", "propose", "no candidate", 1),
     ]
 
 
-def test_stage_times_add_up(database: sqlite3.Connection) -> None:
-    rows = database.execute(
-        "SELECT device, stage, times, failed, ROUND(total_seconds, 6), longest_seconds FROM stage_times ORDER BY 1, 2"
-    )
-    assert rows.fetchall() == [
+def test_stage_times_add_up(database: Database) -> None:
+    found = database.rows("SELECT device, stage, times, failed, total_seconds, longest_seconds FROM stage_times")
+    assert sorted(found) == [
         ("cuda", "build", 1, 0, 0.7, 0.7),
         ("cuda", "correctness", 1, 0, 0.2, 0.2),
         ("cuda", "measure", 1, 0, 0.1, 0.1),
-        ("emulator", "build", 6, 1, 4.2, 0.7),
-        ("emulator", "correctness", 5, 0, 1.0, 0.2),
-        ("emulator", "measure", 5, 0, 0.5, 0.1),
-        ("emulator", "propose", 5, 0, 2.5, 0.5),
+        ("emulator", "build", 6, 1, pytest.approx(4.2), 0.7),
+        ("emulator", "correctness", 5, 0, pytest.approx(1.0), 0.2),
+        ("emulator", "measure", 5, 0, pytest.approx(0.5), 0.1),
+        ("emulator", "propose", 5, 0, pytest.approx(2.5), 0.5),
     ]
 
 
-def test_costs_keep_unknown_prices_apart(database: sqlite3.Connection) -> None:
-    rows = database.execute("SELECT run, model, calls, cost_usd, calls_of_unknown_cost FROM costs")
-    assert rows.fetchall() == [(RUN.id, "mutate", 5, 2.0, 1)]
+def test_costs_keep_unknown_prices_apart(database: Database) -> None:
+    found = database.rows("SELECT run, model, calls, cost_usd, calls_of_unknown_cost FROM costs")
+    assert found == [(RUN.id, "mutate", 5, 2.0, 1)]
+
+
+# --- the cookbook
+
+
+def ask(database: Database, name: str) -> list[tuple[Any, ...]]:
+    query = QUERIES[name][1]
+    names = {"candidate": CHILD, "run": RUN.id, "from_candidate": SEED, "to_candidate": CHILD}
+    given = {name: value for name, value in names.items() if f":{name}" in query}
+    return database.rows(in_postgresql(query) if database.name == "postgresql" else query, **given)
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_each_query_of_the_cookbook_runs(database: sqlite3.Connection, name: str) -> None:
-    query = QUERIES[name][1]
-    names = {"candidate": CHILD, "run": RUN.id}
-    found = database.execute(query, {name: value for name, value in names.items() if f":{name}" in query}).fetchall()
-    if name in ("unsupported", "found_again"):
-        assert found == []
-    else:
-        assert found
+def test_each_query_of_the_cookbook_runs(database: Database, name: str) -> None:
+    assert bool(ask(database, name)) == (name not in ("unsupported", "found_again"))
+
+
+def test_the_cookbook_tells_the_lineage_of_a_candidate(database: Database) -> None:
+    assert {(row[0], row[1], row[5]) for row in ask(database, "ancestors")} == {
+        (0, CHILD, "optimize"),
+        (1, FAST, "optimize"),
+        (1, SEED, "seed"),
+        (1, SEED, None),  # measured outside runs
+        (2, SEED, "seed"),
+        (2, SEED, None),
+    }
+
+
+def test_the_cookbook_tells_the_best_of_each_task_and_what_fails_where(database: Database) -> None:
+    assert sorted((row[3], row[5]) for row in ask(database, "best")) == [("measured", SEED), ("predicted", FAST)]
+    assert [row[-1] for row in ask(database, "failures")] == [2, 1, 1]
+    assert [row[5:7] for row in ask(database, "top_ten")] == [(1, SEED), (1, FAST), (2, CHILD), (3, SEED)]
+
+
+def test_the_cookbook_tells_what_models_cost_and_what_was_drawn(database: Database) -> None:
+    assert [row[:6] for row in ask(database, "costs")] == [("mutate", "propose", 5, 0, 2.0, 1)]
+    sizes = {str(row[6]) for row in ask(database, "hidden_failures")}
+    assert {frozenset(one.split()) for one in sizes} == {frozenset({"rows=127", "cols=129"})}
+
+
+def test_the_cookbook_tells_the_lines_that_changed(database: Database) -> None:
+    assert ask(database, "changed_lines") == [("before", 1, "// 0"), ("after", 1, "// 4")]
 
 
 def test_the_benchmark_fills_what_recording_would_have_filled(tmp_path: Path) -> None:
