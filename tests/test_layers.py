@@ -30,6 +30,7 @@ JOINTS = {"cascade", "evaluate", "evolve", "lint", "selftest", "__init__"} | {
     "memory",
     "paying",
     "proposing",
+    "report",
     "runs",
     "site",
     "tune",
