@@ -1,20 +1,27 @@
-"""`kernelevo archive verify`, which only reads, and `merge|upgrade|vacuum`, which write."""
+"""`kernelevo archive verify|export`, which only read, and `merge|upgrade|vacuum`, which write."""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TextIO
 
 import typer
 
 from kernelevo.cli.archive import ArchiveOption, JsonOption, group, opened, print_json
+from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console
 from kernelevo.config import read_settings
+from kernelevo.errors import UsageError
 
 
 def register(_: typer.Typer) -> None:
     """The commands join the group of `kernelevo archive`."""
-    for command in (verify, merge, upgrade, vacuum):
+    for command in (verify, export, merge, upgrade, vacuum):
         group.command()(command)
 
 
@@ -39,6 +46,44 @@ def verify(
         if flaws:
             console.print("next: go back to a copy that is whole; what names a flawed row cannot be relied on")
     sys.exit(1 if flaws else 0)
+
+
+def export(
+    run: Annotated[str | None, typer.Argument(help="id of a run, or its beginning; everything when left out")] = None,
+    output: Annotated[Path | None, typer.Option("-o", help="file that is made; standard output when left out")] = None,
+    archive: ArchiveOption = None,
+    json_: Annotated[bool, typer.Option("--json", help="JSON Lines, which is the only form")] = True,
+) -> None:
+    """Everything that the archive holds and that is not derived, as JSON Lines: db/README.md has the format."""
+    from kernelevo.archive.export import lines
+
+    with opened(archive) as archived, opened_output(output) as file:
+        wanted = None if run is None else archived.get_run(run).id
+        for line in lines(archived, run=wanted):
+            record = as_json(line.record)
+            values = {"record": line.kind, **line.facts, **(record if isinstance(record, dict) else {})}
+            file.write(json.dumps(as_json(values)) + "\n")
+
+
+@contextmanager
+def opened_output(output: Path | None) -> Iterator[TextIO]:
+    """A new file, which is whole or not there, or standard output, whose reader may leave early."""
+    if output is None:
+        try:
+            yield sys.stdout
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    if output.exists():
+        raise UsageError(f"{output} exists", next_step="name another file, or remove it")
+    part = output.with_name(output.name + ".part")
+    try:
+        with part.open("w") as file:
+            yield file
+        part.rename(output)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def merge(

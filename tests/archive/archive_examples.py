@@ -5,21 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from kernelevo.archive import Archive
+from kernelevo.archive.answers import Tuned
 from kernelevo.records import (
+    Behaviour,
     Build,
     BuildMethod,
     Candidate,
     Case,
     CaseTiming,
     CaseVerdict,
+    Decision,
     Diagnostic,
     Evaluation,
+    FailedCall,
     Finding,
+    Gate,
     Job,
+    Judgement,
     KernelResources,
     Message,
     Operator,
     Outcome,
+    Price,
     Prompt,
     Purpose,
     Reply,
@@ -231,3 +239,57 @@ def unbuildable(of: str) -> Evaluation:
         timing=None,
         stages=(Stage(name="build", outcome=StageOutcome.FAILED, seconds=0.7),),
     )
+
+
+def fill_everything(archive: Archive) -> None:
+    """At least one row in every table."""
+    job_of_judge = job(1, candidate(0).id, inspirations=(candidate(0).id,), temperature=0.5)
+    archive.create_run(replace(run(), judges=("anthropic:judge",), lookahead=1), task())
+    archive.ledger.agree(
+        run().id, prices={"m": Price(input_usd=1.0, cached_usd=0.1, output_usd=4.0)}, limits={"usd": 5.0}
+    )
+    seed = candidate(0)
+    archive.record(job(0), seed, passed(seed.id))
+    archive.record_job(job_of_judge)
+    archive.leases.take(job_of_judge, holder="ada", seconds=60)
+    archive.ledger.fail(
+        archive.ledger.begin(job_of_judge, "m"), FailedCall(model="m", kind="timeout", text="too long", seconds=2.0)
+    )
+    call = archive.ledger.begin(job_of_judge, "m")
+    made = (Rewrite(name="vectorize", argument="x width=4"),)
+    answer = reply("a kernel", rewrites=made, input_tokens=9, cached_tokens=4, output_tokens=5, reasoning_tokens=2)
+    archive.record_reply(job_of_judge, 0, prompt(seed), answer, call=call)
+    child = candidate(1, seed.id, rewrites=made)
+    judgement = Judgement(
+        candidate=child.id,
+        judge="compiles",
+        vote=1,
+        reply=reply("yes", model="m", cost_usd=0.125),
+        accepts=True,
+        confidence=0.75,
+        reason="it looks right",
+    )
+    archive.ledger.judged_by(archive.ledger.begin(job_of_judge, "m", purpose="judge"), child, judgement)
+    gate = Gate(
+        candidate=child.id,
+        features={"lines": 3.5},
+        probability=0.25,
+        threshold=0.2,
+        method="label model 1",
+        reason="one judge",
+        decision=Decision.EVALUATE,
+    )
+    archive.ledger.decide(job_of_judge, child, gate)
+    behaviour = Behaviour(limited_by="memory", technique="vector loads")
+    found = passed(
+        child.id, source_key="s-1", kernel_key="k-1", shared_from=seed.id, behaviour=behaviour, timing_reason="none"
+    )
+    archive.record(job_of_judge, child, found)
+    archive.record(job(2, child.id, seed.id), None, None, reason="no kernel")
+    archive.notes.write_tuning(
+        job(2, child.id), [Tuned(configuration="BLOCK=64", cases=2, score_ns=9.5, reason="it was not the best")]
+    )
+    archive.notes.write_hint(run().id, "use float4")
+    archive.notes.write_lesson(run().id, after_iteration=2, text="wider is better")
+    archive.finish_run(run().id, status="stopped", reason="told to")
+    archive.record_evaluation(task(), candidate(9), unbuildable(candidate(9).id))
