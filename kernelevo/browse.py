@@ -15,6 +15,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,23 @@ def serve(archive: Path, *, host: str, port: int, tell: Callable[[str], None]) -
         uvicorn.run(served.app(), host=host, port=port, log_level="warning", lifespan="on", workers=1)
     except SystemExit as error:
         raise UsageError(f"port {port} of {host} cannot be used", next_step="name another by --port") from error
+    finally:
+        for database in served.databases.values():
+            database.close()
+        tidy(archive)
+
+
+def tidy(archive: Path) -> None:
+    """Removes what SQLite keeps beside the file for its readers, and a reader cannot remove, if nobody else uses it."""
+    log = archive.with_name(archive.name + "-wal")
+    if not log.exists() or log.stat().st_size > 0 or not os.access(archive.absolute().parent, os.W_OK):
+        return
+    with suppress(sqlite3.Error):
+        connection = sqlite3.connect(archive)
+        try:
+            connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        finally:
+            connection.close()
 
 
 def site(archive: Path, *, private: bool) -> Datasette:

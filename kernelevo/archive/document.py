@@ -29,8 +29,8 @@ EXPORT = """\
 
 `kernelevo archive export [RUN] [-o FILE.jsonl]` writes everything that is not derived as JSON Lines: one object a line.
 `record` says what it is; what a line names came before it. Keys stay what they are within a `format`; there may be new
-ones. NULL is null, and inf and NaN are text. A record has the keys that `--json` of `archive list` and `archive show` gives
-it, and those that say where it belongs.
+ones. NULL is null, and inf and NaN are text. A record has the keys that `--json` of `archive list` and `archive show`
+gives it, and those that say where it belongs.
 
 | record | what it is |
 |---|---|

@@ -50,7 +50,10 @@ def verify(
 
 def export(
     run: Annotated[str | None, typer.Argument(help="id of a run, or its beginning; everything when left out")] = None,
-    output: Annotated[Path | None, typer.Option("-o", help="file that is made; standard output when left out")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", help="file to write; one that exists is replaced. Standard output when left out"),
+    ] = None,
     archive: ArchiveOption = None,
     json_: Annotated[bool, typer.Option("--json", help="JSON Lines, which is the only form")] = True,
 ) -> None:
@@ -67,7 +70,7 @@ def export(
 
 @contextmanager
 def opened_output(output: Path | None) -> Iterator[TextIO]:
-    """A new file, which is whole or not there, or standard output, whose reader may leave early."""
+    """A file that is replaced when it is whole, or standard output, whose reader may leave early."""
     if output is None:
         try:
             yield sys.stdout
@@ -75,13 +78,13 @@ def opened_output(output: Path | None) -> Iterator[TextIO]:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
-    if output.exists():
-        raise UsageError(f"{output} exists", next_step="name another file, or remove it")
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise UsageError(f"{output} is no file that could be written", next_step="name a file in a folder that exists")
     part = output.with_name(output.name + ".part")
     try:
         with part.open("w") as file:
             yield file
-        part.rename(output)
+        part.replace(output)
     finally:
         part.unlink(missing_ok=True)
 

@@ -217,7 +217,10 @@ def test_the_command_writes_lines_to_a_new_file_or_to_who_reads_them(
     assert command("export", "-o", str(output), *at) == ""
     assert [json.loads(line) for line in output.read_text().splitlines()] == whole
     assert command("export", "--json", *at) == output.read_text()
-    assert "exists" in command("export", "-o", str(output), *at, expected=2)
+    output.write_text("an older one")
+    assert command("export", "-o", str(output), *at) == ""
+    assert [json.loads(line) for line in output.read_text().splitlines()] == whole
+    assert "is no file that" in command("export", "-o", str(tmp_path), *at, expected=2)
     assert "no run r-1234" in command("export", "r-1234", "-o", str(tmp_path / "none.jsonl"), *at, expected=2)
     assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
     program = (
