@@ -23,6 +23,7 @@ JOINTS = {"cascade", "evaluate", "evolve", "lint", "selftest", "__init__"} | {
     "compare",
     "decide",
     "explain",
+    "export",
     "judging",
     "lineage",
     "loop_bench",

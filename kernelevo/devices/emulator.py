@@ -22,7 +22,7 @@ from kernelevo.devices.confinement import Needs
 from kernelevo.devices.isolation import Protection, Sandbox
 from kernelevo.devices.session import ForkServer, WorkerSession
 from kernelevo.devices.wire import MAX_LAUNCHES, FindingMessage, LaunchMessage, Load
-from kernelevo.errors import UsageError
+from kernelevo.errors import ToolchainError, UsageError
 from kernelevo.mangled import kernel_name
 from kernelevo.records import Build, KernelResources, TimingKind
 from kernelevo.toolchain import GET_CPU_TORCH, find_torch
@@ -172,6 +172,30 @@ class EmulatorSession:
                 **{name: seconds * 1e9 for name, seconds in predicted.terms.items()},
             },
         )
+
+
+def start_here() -> None:
+    """Makes device="cuda" real in this process: no worker, no confinement. Raises ToolchainError where it cannot."""
+    from kernelevo.emulator import runtime
+
+    try:
+        runtime.start()
+    except runtime.EmulatorError as error:
+        raise ToolchainError(str(error)) from error
+
+
+def load_here(build: Build) -> ModuleType:
+    """Imports a build's module into this process, after `start_here`."""
+    from kernelevo.emulator import runtime
+
+    assert build.artifact is not None
+    return runtime.load(
+        build.artifact,
+        build.ptx,
+        build.candidate,
+        registers={kernel.kernel: kernel.registers for kernel in build.resources},
+        object_cache=build.artifact.parent / "objects",
+    )
 
 
 class EmulatorBackend:

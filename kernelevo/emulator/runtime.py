@@ -162,7 +162,7 @@ def load(
     try:
         if ptx is not None:
             _modules[number] = _new_module(ptx.read_text(), name, registers)
-        module = _import(artifact)
+        module = _import(artifact, f"module{number}")
     except BaseException:
         _runtime.cuda.end_module(number, 0)
         raise
@@ -345,8 +345,9 @@ def _import_extensions() -> None:
         ) from error
 
 
-def _import(artifact: Path) -> ModuleType:
-    name = artifact.name.partition(".")[0]
+def _import(artifact: Path, package: str) -> ModuleType:
+    # PyInit_ is looked up by the name's last part, pybind11 remembers modules by the whole name.
+    name = f"{package}.{artifact.name.partition('.')[0]}"
     loader = ExtensionFileLoader(name, str(artifact))
     module = importlib.util.module_from_spec(ModuleSpec(name, loader, origin=str(artifact)))
     loader.exec_module(module)

@@ -29,7 +29,7 @@ def install() -> None:
         _cuda_getDevice=lambda: 0,
         _cuda_setDevice=_set_device,
         _cuda_exchangeDevice=_exchange_device,
-        _cuda_maybeExchangeDevice=_exchange_device,
+        _cuda_maybeExchangeDevice=_maybe_exchange_device,
         _cuda_canDeviceAccessPeer=lambda device, peer: False,
         _cuda_getArchFlags=lambda: "sm_90",
         _cuda_getCompiledVersion=lambda: 13000,
@@ -43,10 +43,11 @@ def install() -> None:
         _cuda_resetPeakMemoryStats=lambda device: None,
         _cuda_resetAccumulatedMemoryStats=lambda device: None,
         _cuda_get_sync_debug_mode=lambda: 0,
+        _cuda_CUDAAllocator_AllocatorState=_AllocatorState,
     )
     replaced: dict[str, Any] = {
         "_exchange_device": _exchange_device,
-        "_maybe_exchange_device": _exchange_device,
+        "_maybe_exchange_device": _maybe_exchange_device,
         "_is_in_bad_fork": lambda: False,
         "_get_device_properties": _properties,
         "_initialized": True,
@@ -141,6 +142,14 @@ def _set_device(device: int) -> None:
 def _exchange_device(device: int) -> int:
     _set_device(device)
     return -1 if device < 0 else 0
+
+
+def _maybe_exchange_device(device: int) -> int:
+    return _exchange_device(device)  # torch.compile tells the two functions apart
+
+
+class _AllocatorState:
+    """torch.compile imports the name; there are no CUDA graphs here to use it."""
 
 
 def _stream_ids(stream: int) -> dict[str, int]:
