@@ -26,6 +26,8 @@ def prepare(engine: Engine, *, busy_timeout_seconds: float) -> None:
     """
     with reading(engine) as connection:
         found = revision(connection)
+    if found not in (None, REVISION):
+        refuse_newer(describe(engine.url), str(found))  # before anything is written
     if engine.dialect.name == "sqlite":
         use_write_ahead_log(engine, busy_timeout_seconds=busy_timeout_seconds)
     if found is None:
@@ -35,7 +37,7 @@ def prepare(engine: Engine, *, busy_timeout_seconds: float) -> None:
                 create(connection)
                 return
     if found != REVISION:
-        upgrade(engine, found)
+        upgrade(engine)
 
 
 def check(engine: Engine) -> None:
@@ -49,7 +51,7 @@ def check(engine: Engine) -> None:
         refuse_newer(place, found)
         raise ArchiveError(
             f"archive {place} has the older schema {found}, and this kernelevo reads {REVISION}",
-            next_step="open it once for writing, for example with `kernelevo evolve`: it is then upgraded",
+            next_step=f"kernelevo archive upgrade --archive {place}",
         )
 
 
@@ -88,17 +90,18 @@ def create(connection: Connection) -> None:
     connection.exec_driver_sql(f"INSERT INTO alembic_version (version_num) VALUES ('{REVISION}')")
 
 
-def upgrade(engine: Engine, found: str) -> None:
+def upgrade(engine: Engine) -> None:
     """Runs the migrations between the archive's revision and ours, all or none."""
-    refuse_newer(describe(engine.url), found)
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     with writing(engine) as connection:
-        if revision(connection) == REVISION:
+        found = revision(connection)  # again: another process may have been faster
+        if found == REVISION:
             return
+        refuse_newer(describe(engine.url), str(found))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

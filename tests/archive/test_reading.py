@@ -52,7 +52,7 @@ def invoke(arguments: tuple[str, ...], archive: Path, **places: Path) -> str:
     """What a command says; how it failed, with its exit code in front."""
     given = [str(places.get(word, word)) for word in arguments]
     done = CliRunner().invoke(commands(), [*given, "--archive", str(archive)])
-    return done.output if done.exit_code == 0 else f"exit code {done.exit_code}: {done.output}{done.exception!r}"
+    return done.output if done.exit_code == 0 else f"exit code {done.exit_code}: {done.output}{done.exception}"
 
 
 @pytest.fixture(scope="module")

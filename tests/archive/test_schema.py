@@ -76,7 +76,7 @@ def test_an_older_archive_is_upgraded_when_it_is_opened_and_keeps_its_rows(path:
     connection.close()
     with pytest.raises(schema.ArchiveError, match="older schema 0001") as caught:
         open_archive(path, read_only=True)
-    assert "for writing" in str(caught.value)
+    assert f"kernelevo archive upgrade --archive {path}" in str(caught.value)
     with open_archive(path) as archive:
         archive.create_run(examples.run(), examples.task())
         assert archive.get_run(examples.run().id).task_digest == "t-1"
