@@ -19,7 +19,7 @@ import plotly.graph_objects as go
 from kernelevo.measure.limits import LIMITS
 from kernelevo.records import STAGES
 from kernelevo.report import roofline, tree
-from kernelevo.report.credit import ORDER, Progress, best_so_far, failures
+from kernelevo.report.credit import Progress, best_so_far, failures
 from kernelevo.report.gather import History, Node
 from kernelevo.report.palette import (
     ACCENT,
@@ -35,12 +35,14 @@ from kernelevo.report.palette import (
     WAIT,
     mark_of,
 )
-from kernelevo.report.words import count, duration, plain, seconds, times_faster
+from kernelevo.report.words import count, counted, duration, plain, seconds, times_faster
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
-LABELLED = 40  # leaves up to which the nodes of the tree carry their speedup
-CURVED = 600  # edges up to which they are curves
+LABELLED = 30  # leaves up to which the nodes of the tree carry their speedup
+CURVED = 300  # edges up to which they are curves
 ROOFLINE_POINTS = 600
+FEW = 25  # improvements, up to which their stars are large
+CURVE = tuple(step / 16 for step in range(17))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +81,10 @@ def lineage(history: History) -> Chart:
     on_way = set(pairwise(way))
     figure = go.Figure(layout=look(height=min(max(300, 34 * drawn.rows + 90), 640)))
     straight = len(drawn.edges) > CURVED
-    figure.add_trace(lines(drawn, [e for e in drawn.edges if e not in on_way], EDGE, 1.2, straight=straight))
-    figure.add_trace(lines(drawn, drawn.crossings, EDGE, 1.0, straight=straight, dash="dot"))
+    thin = 1.2 if len(drawn.edges) <= CURVED else 0.7 if len(drawn.edges) <= 3 * CURVED else 0.3
+    inner = {parent for parent, _ in drawn.edges}
+    figure.add_trace(lines(drawn, [e for e in drawn.edges if e not in on_way], EDGE, thin, straight=straight))
+    figure.add_trace(lines(drawn, drawn.crossings, EDGE, 0.8 * thin, straight=straight, dash="dot"))
     figure.add_trace(lines(drawn, [e for e in drawn.edges if e in on_way], ACCENT, 3.0, straight=straight))
     for outcome, nodes in by_outcome(history).items():
         mark = mark_of(outcome)
@@ -91,7 +95,7 @@ def lineage(history: History) -> Chart:
                 mode="markers+text" if drawn.rows <= LABELLED or outcome == "best" else "markers",
                 name=outcome,
                 text=[times_faster(history.over_seed(n)) if n.score_ns else "" for n in nodes],
-                textposition="top center",
+                textposition=["top center" if n.id in inner else "middle right" for n in nodes],
                 textfont={"size": 11, "color": MUTED},
                 marker={
                     "symbol": mark.symbol,
@@ -121,7 +125,7 @@ def lineage(history: History) -> Chart:
             showlegend=False,
         )
     )
-    figure.update_layout(dragmode="pan", legend={"itemclick": "toggle"})
+    figure.update_layout(dragmode="pan", legend={"itemsizing": "constant"})
     return Chart(
         title=title,
         figure=figure,
@@ -171,7 +175,7 @@ def lines(
     y: list[float | None] = []
     for parent, child in edges:
         a, b = drawn.places[parent], drawn.places[child]
-        for step in (0.0, 1.0) if straight else (0.0, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0):
+        for step in (0.0, 1.0) if straight else CURVE:
             x.append(a.depth + step * (b.depth - a.depth))
             y.append(a.row + (step * step * (3 - 2 * step)) * (b.row - a.row))
         x.append(None)
@@ -199,7 +203,7 @@ def hover(history: History, node: Node) -> str:
 
 
 def over_evaluations(history: History) -> Chart:
-    steps = best_so_far(history)
+    steps = best_so_far(history.steps)
     return curve(
         history,
         "Best so far, by evaluations",
@@ -212,12 +216,12 @@ def over_evaluations(history: History) -> Chart:
 
 def over_cost(history: History) -> Chart:
     """Over dollars where any are known, otherwise over seconds of work."""
-    steps = best_so_far(history)
+    steps = best_so_far(history.steps)
     until = {step.iteration: position for position, step in enumerate(history.steps)}
     if history.cost.cost_usd > 0:
         spent = list(accumulate(step.cost_usd or 0.0 for step in history.steps))
         unknown = sum(step.cost_usd is None for step in history.steps)
-        axis = "US dollars" + (f" (without {unknown} iterations of unknown cost)" if unknown else "")
+        axis = "US dollars" + (f" (without {counted(unknown, 'iteration')} of unknown cost)" if unknown else "")
         x = [spent[until[p.step.iteration]] for p in steps]
         return curve(history, "Best so far, by dollars", steps, x, axis, "dollars", shown=lambda v: f"${v:.4f}")
     worked = list(accumulate(step.waited_seconds + step.evaluation_seconds for step in history.steps))
@@ -233,7 +237,7 @@ def over_cost(history: History) -> Chart:
         "Best so far, by seconds of work",
         steps,
         [worked[until[p.step.iteration]] / scale for p in steps],
-        f"{unit} of waiting for models and of evaluating, added up",
+        f"{unit} of work, added up",
         unit,
         shown=lambda v: seconds(v * scale),
     )
@@ -271,6 +275,7 @@ def curve(
         "passed": [(p, at) for p, at in timed if not p.improves],
         "best": [(p, at) for p, at in timed if p.improves],
     }
+    best_size = 12 if len(groups["best"]) <= FEW else 8
     for outcome, points in groups.items():
         mark = mark_of(outcome)
         figure.add_trace(
@@ -282,7 +287,7 @@ def curve(
                 marker={
                     "symbol": mark.symbol,
                     "color": mark.light,
-                    "size": 12 if outcome == "best" else 7,
+                    "size": best_size if outcome == "best" else 7,
                     "opacity": 0.9,
                 },
                 customdata=[p.step.candidate for p, _ in points],
@@ -318,7 +323,7 @@ def curve(
                 hoverinfo="text",
             )
         )
-    figure.update_xaxes(title=axis, rangemode="tozero")
+    figure.update_xaxes(title=axis, rangemode="tozero", anchor="y2" if without else "y")
     figure.update_layout(
         yaxis={"title": f"{name}, {history.basis.kind.value.upper()}", "domain": [0.16 if without else 0.0, 1]},
         yaxis2={"domain": [0, 0.1], "range": [0, 1], "visible": False, "fixedrange": True},
@@ -326,8 +331,8 @@ def curve(
     return Chart(
         title=title,
         figure=figure,
-        says=f"{sum(p.improves for p in steps)} improvements in {len(steps)} evaluations, down to {duration(best_ns)} "
-        f"({history.basis}).",
+        says=f"{counted(sum(p.improves for p in steps), 'improvement')} in {counted(len(steps), 'evaluation')}, "
+        f"down to {duration(best_ns)} ({history.basis}).",
     )
 
 
@@ -363,7 +368,7 @@ def behaviours(history: History) -> Chart:
         return cells[technique, limit][0] if (technique, limit) in cells else None
 
     grid = [[cell(technique, limit) for limit in limits] for technique in techniques]
-    figure = go.Figure(layout=look(height=130 + 52 * len(techniques)))
+    figure = go.Figure(layout=look(height=max(330, 110 + 52 * len(techniques))))
     figure.add_trace(
         go.Heatmap(
             z=[[n.score_ns / scale if n and n.score_ns else None for n in row] for row in grid],
@@ -404,7 +409,7 @@ def behaviours(history: History) -> Chart:
 def failed(history: History) -> Chart:
     """Iterations without a time, by the stage that they ended in."""
     title = "Where iterations ended"
-    found = failures(history)
+    found = failures(history.steps)
     if not found:
         return Chart(title=title, figure=None, says="Every iteration that was told ended with a time.")
     stages_ = list(dict.fromkeys(stage for stage, _ in found))[::-1]
@@ -425,11 +430,14 @@ def failed(history: History) -> Chart:
                 hovertext=[f"{stage}: {n} {outcome}" for stage, n in zip(stages_, counts, strict=True)],
             )
         )
+    totals = {name: sum(n for (stage, _), n in found.items() if stage == name) for name in stages_}
     figure.update_layout(barmode="stack", bargap=0.35)
-    figure.update_xaxes(title="iterations", tickformat="d", rangemode="tozero")
+    figure.update_xaxes(title="iterations", rangemode="tozero", dtick=1 if max(totals.values()) <= 8 else None)
     figure.update_yaxes(showgrid=False, automargin=True, ticksuffix="  ")
     total = sum(found.values())
-    return Chart(title=title, figure=figure, says=f"{total} of {len(history.steps)} iterations ended without a time.")
+    return Chart(
+        title=title, figure=figure, says=f"{total} of {counted(len(history.steps), 'iteration')} ended without a time."
+    )
 
 
 def stages(history: History) -> Chart:
@@ -482,7 +490,7 @@ def below_the_roof(history: History, roof: roofline.Roof | None) -> Chart:
     if isinstance(found, str) or roof is None:
         return Chart(title=title, figure=None, says=found if isinstance(found, str) else "")
     cases = list(dict.fromkeys(point.case for point in found))
-    figure = go.Figure(layout=look(height=420))
+    figure = go.Figure(layout=look(height=380))
     low = min(0.1, *(p.intensity / 2 for p in found))
     high = max(4 * roof.ridge, *(p.intensity * 2 for p in found))
     figure.add_trace(
@@ -530,8 +538,8 @@ def below_the_roof(history: History, roof: roofline.Roof | None) -> Chart:
                 hoverinfo="text",
             )
         )
-    figure.update_xaxes(type="log", title="FLOP per byte of DRAM", exponentformat="power", dtick=1)
-    figure.update_yaxes(type="log", title="FLOP/s, PREDICTED", exponentformat="power", dtick=1)
+    figure.update_xaxes(type="log", title="FLOP per byte of DRAM", exponentformat="none", dtick=1)
+    figure.update_yaxes(type="log", title="FLOP/s, PREDICTED", exponentformat="SI", dtick=1)
     return Chart(
         title=title,
         figure=figure,
@@ -572,6 +580,3 @@ def look(*, height: int) -> go.Layout:
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12, "color": MUTED}},
         hovermode="closest",
     )
-
-
-__all__ = ["ORDER", "Chart", "charts", "stage_seconds"]

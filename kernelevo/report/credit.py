@@ -1,8 +1,8 @@
 """Who found what: the steps of a run grouped by operator or by model.
 
     by_operator(history), by_model(history)    -> one Credit for each, in the order of their first appearance
-    failures(history)                          -> (stage, outcome) -> how many iterations ended so
-    best_so_far(history)                       -> the steps that have a time, with the best until then
+    failures(steps)                            -> (stage, outcome) -> how many iterations ended so
+    best_so_far(steps)                         -> the steps that have a time, with the best until then
 
 Gains are of a time over the fastest of its parents' times, all of one kind; a step without both is not compared.
 """
@@ -63,7 +63,7 @@ def by_model(history: History) -> tuple[Credit, ...]:
 def credits_by(
     history: History, named: Callable[[Step], str], *, steps: Iterable[Step] | None = None
 ) -> tuple[Credit, ...]:
-    improving = {p.step.iteration for p in best_so_far(history) if p.improves}
+    improving = {p.step.iteration for p in best_so_far(history.steps) if p.improves}
     groups: dict[str, list[Step]] = defaultdict(list)
     for step in history.steps if steps is None else steps:
         groups[named(step)].append(step)
@@ -98,11 +98,11 @@ def gain_of(history: History, step: Step) -> float | None:
     return min(parents) / step.score_ns if parents and step.score_ns else None
 
 
-def best_so_far(history: History) -> list[Progress]:
+def best_so_far(steps: Iterable[Step]) -> list[Progress]:
     """Every step that was evaluated, in the order of telling."""
     best: float | None = None
     found: list[Progress] = []
-    for step in history.steps:
+    for step in steps:
         if not step.evaluated:
             continue
         improves = step.score_ns is not None and (best is None or step.score_ns < best)
@@ -118,8 +118,8 @@ def best_so_far(history: History) -> list[Progress]:
     return found
 
 
-def failures(history: History) -> dict[tuple[str, str], int]:
+def failures(steps: Iterable[Step]) -> dict[tuple[str, str], int]:
     """Iterations that did not end with a time, in the order of the stages."""
-    counted = Counter((s.stage, s.outcome) for s in history.steps if s.stage != "done")
+    counted = Counter((s.stage, s.outcome) for s in steps if s.stage != "done")
     order = {stage: position for position, stage in enumerate(ORDER)}
     return dict(sorted(counted.items(), key=lambda item: (order.get(item[0][0], len(order)), item[0][1])))

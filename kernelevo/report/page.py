@@ -58,7 +58,7 @@ def report(archive: Archive, run: str, *, roofs: Sequence[roofline.Roof], place:
     roof = next((r for r in roofs if history.basis and r.title == history.basis.target), None)
     drawn = charts(history, roof)
     scripts = (script_text(get_plotlyjs()), script_text((TEMPLATES / "page.js").read_text()))
-    counted = failures(history)
+    counted = failures(history.steps)
     found = roofline.points(history, roof)
     return (
         templates()

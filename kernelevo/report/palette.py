@@ -29,7 +29,7 @@ MARKS = {
     "cheating": Mark("cheating", "triangle-down", "#8f1d3f", "#ff6f91"),
     "unsupported": Mark("unsupported", "triangle-up-open", "#6e7781", "#8d97a3"),
     "not evaluated": Mark("not-evaluated", "circle-open", "#6e7782", "#8d97a4"),
-    "no time": Mark("no-time", "circle-dot", "#0072b3", "#56b4ea"),
+    "no time": Mark("no-time", "circle-open-dot", "#0072b3", "#56b4ea"),
     "no candidate": Mark("no-candidate", "line-ew-open", "#6e7783", "#8d97a5"),
 }
 UNKNOWN = MARKS["not evaluated"]

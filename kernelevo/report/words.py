@@ -6,7 +6,7 @@ import html
 
 from kernelevo.prompt.words import duration as short_duration
 from kernelevo.report.credit import Credit
-from kernelevo.report.gather import History, Step
+from kernelevo.report.gather import History
 
 NOTHING = "–"  # noqa: RUF001
 PLAIN_CHARACTERS = 160
@@ -25,7 +25,14 @@ def seconds(value: float | None) -> str:
         return f"{value / 3600:.1f} h"
     if value >= 120:
         return f"{value / 60:.1f} min"
-    return f"{value:.3g} s" if value >= 0.001 or not value else "< 1 ms"
+    if value >= 1 or not value:
+        return f"{value:.3g} s"
+    return f"{value * 1e3:.3g} ms" if value >= 0.001 else "< 1 ms"
+
+
+def moment(written: str | None) -> str:
+    """A time of day of the archive, to the minute."""
+    return NOTHING if written is None else f"{written[:10]} {written[11:16]} UTC"
 
 
 def times_faster(ratio: float | None) -> str:
@@ -33,31 +40,30 @@ def times_faster(ratio: float | None) -> str:
 
 
 def dollars(usd: float, *, unknown: int, requests: int) -> str:
-    """US dollars of some requests, `unknown` iterations of which have no known cost."""
+    """US dollars of some requests; `unknown`: how many costs are not in it, because nobody knows them."""
     if not requests:
         return "nothing asked"
-    known = "free" if not usd else f"${usd:.4f}" if usd < 1 else f"${usd:.2f}"
+    known = f"${usd:,.2f}" if usd >= 1 else f"${usd:.3g}" if usd else "free"
     if not unknown:
         return known
-    return "not known" if not usd else f"{known} + {unknown} not known"
+    return f"{known} + {unknown} not known" if usd else "not known"
 
 
 def cost_of(credit: Credit) -> str:
     return dollars(credit.cost_usd, unknown=credit.unknown_costs, requests=credit.requests)
 
 
-def cost_of_step(step: Step) -> str:
-    return dollars(step.cost_usd or 0.0, unknown=int(step.cost_usd is None), requests=step.requests)
-
-
 def cost_of_run(history: History) -> str:
+    """The same in the fewest words; what is not in it is said beside it."""
     cost = history.cost
-    if not cost.calls:
-        return "no request"
-    known = "free" if cost.calls == cost.free_calls else f"${cost.cost_usd:.4f}"
-    if not cost.calls_of_unknown_cost:
-        return known
-    return "not known" if not cost.cost_usd else f"{known} + {cost.calls_of_unknown_cost} requests not known"
+    unknown = cost.calls_of_unknown_cost + cost.calls_under_way
+    known = dollars(cost.cost_usd, unknown=0, requests=cost.calls)
+    return known if not unknown else f"{known} + ?" if cost.cost_usd else "not known"
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 request", "2 requests"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def count(value: float) -> str:

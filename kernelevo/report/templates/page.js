@@ -179,7 +179,7 @@
   const showSource = (place, source, runs) => {
     const flagged = new Set(place.dataset.flagged.split(" ").filter(Boolean).map(Number));
     const points = [...source]; // the lengths are in code points, as Python counts
-    const rows = document.createDocumentFragment();
+    const rows = span("lines", "");
     let row = span("row", "");
     let number = 1;
     const end = () => { if (flagged.has(number)) row.classList.add("flagged"); row.append("\n"); rows.append(row); row = span("row", ""); number += 1; };
@@ -195,7 +195,9 @@
 
   const showDiff = (place, text) => {
     const names = { "+": "row add", "-": "row del", "@": "row hunk" };
-    place.replaceChildren(...(text ? text.split("\n") : ["no line differs"]).map((line) => span(names[line[0]] ?? "row", `${line}\n`)));
+    const lines = span("lines", "");
+    lines.append(...(text ? text.split("\n") : ["no line differs"]).map((line) => span(names[line[0]] ?? "row", `${line}\n`)));
+    place.replaceChildren(lines);
   };
 
   const panel = byId("panel");
