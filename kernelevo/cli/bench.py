@@ -12,11 +12,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kernelevo.cli.archive import JsonOption, print_json
+from kernelevo.cli.complete import complete_task
 from kernelevo.cli.show import console, rows
 from kernelevo.config import Settings, read_settings
 from kernelevo.errors import UsageError, WorkerError
@@ -42,24 +45,27 @@ def machine() -> str:
 
 
 @group.command()
-def archive() -> None:
+def archive(json_: JsonOption = False) -> None:
     """Bookkeeping per iteration with 1,000 and with 100,000 candidates in the archive."""
     from kernelevo.archive.bench import bench_archive
 
+    found = list(bench_archive())
+    if json_:
+        return print_json({"machine": machine(), "rows": found})
     console.print(machine())
-    cells = [[row.name, f"{row.small_ms:.2f}", f"{row.large_ms:.2f}"] for row in bench_archive()]
+    cells = [[row.name, f"{row.small_ms:.2f}", f"{row.large_ms:.2f}"] for row in found]
     console.print(rows("", ["what", "ms at 1,000", "ms at 100,000"], cells, right=[1, 2]))
 
 
 @group.command()
 def evaluate(
-    task: Annotated[str, typer.Argument(help="a task's name")] = "rmsnorm",
+    task: Annotated[str, typer.Argument(help="a task's name", autocompletion=complete_task)] = "rmsnorm",
     candidates: Annotated[int, typer.Option(min=1, help="different ones, for verdicts per minute")] = 12,
+    json_: JsonOption = False,
 ) -> None:
     """Seconds of `kernelevo evaluate` for a new source and again, and full verdicts per minute inside one process."""
     from kernelevo.tasks import load_task
 
-    console.print(machine())
     settings = read_settings()
     loaded = load_task(task, root=settings.tasks)
     if loaded.seed_source is None:
@@ -68,31 +74,34 @@ def evaluate(
     with tempfile.TemporaryDirectory(prefix="kernelevo-bench-") as folder:
         kernel = Path(folder) / "kernel.cu"
         kernel.write_text(f"{loaded.seed_source}// {mark}\n")
-        cells = [
-            [f"kernelevo evaluate {task}, {what}", f"{command_seconds(task, kernel, *options):.2f} s"]
+        seconds = {
+            what: command_seconds(task, kernel, *options)
             for what, options in (
                 ("new source", ()),
                 ("same source, verdict kept", ()),
                 ("same source, build kept, judged anew", ("--again",)),
             )
-        ]
+        }
     sources = [f"{loaded.seed_source}// {mark} {number}\n" for number in range(candidates)]
     rate = verdicts_per_minute(loaded, sources, settings)
+    if json_:
+        return print_json({"machine": machine(), "task": task, "seconds": seconds, "verdicts_per_minute": rate})
+    console.print(machine())
+    cells = [[f"kernelevo evaluate {task}, {what}", f"{value:.2f} s"] for what, value in seconds.items()]
     cells.append([f"full verdicts per minute, {settings.parallel} at a time", f"{rate:.1f}"])
     console.print(rows("", ["what", "this run"], cells, right=[1]))
 
 
 @group.command()
-def stages() -> None:
+def stages(json_: JsonOption = False) -> None:
     """Seconds of each stage of an evaluation, for the seed kernel of every task, promotion included."""
     from kernelevo.evaluate import evaluate as evaluate_candidate
     from kernelevo.evaluate import load_device
     from kernelevo.records import STAGES
     from kernelevo.tasks import list_tasks, load_task
 
-    console.print(machine())
     settings = read_settings()
-    cells = []
+    found: dict[str, dict[str, float]] = {}
     with load_device("emulator", settings) as device:
         for summary in list_tasks(root=settings.tasks):
             task = load_task(summary.name, root=settings.tasks)
@@ -103,27 +112,37 @@ def stages() -> None:
             done = evaluate_candidate(task, candidate, device=device, settings=settings, champion_ns=math.inf)
             if not done.promoted:
                 raise WorkerError(f"the seed of {task.name} was not promoted: {done.feedback}")
-            seconds = {stage.name: stage.seconds for stage in done.stages}
-            cells.append([task.name, *(f"{seconds[name]:.2f}" for name in STAGES), f"{sum(seconds.values()):.2f}"])
+            found[task.name] = {stage.name: stage.seconds for stage in done.stages}
+    if json_:
+        return print_json({"machine": machine(), "seconds": found})
+    console.print(machine())
+    cells = [
+        [name, *(f"{seconds[stage]:.2f}" for stage in STAGES), f"{sum(seconds.values()):.2f}"]
+        for name, seconds in found.items()
+    ]
     columns = ["seconds", *STAGES, "all"]
     console.print(rows("", columns, cells, right=range(1, len(columns))))
 
 
 @group.command()
 def loop(
-    task: Annotated[str, typer.Argument(help="a task's name")] = "gelu",
+    task: Annotated[str, typer.Argument(help="a task's name", autocompletion=complete_task)] = "gelu",
     candidates: Annotated[int, typer.Option(min=1, help="proposals of each run")] = 12,
     latency: Annotated[float, typer.Option(min=0, help="seconds that the model takes for a reply")] = 10.0,
+    json_: JsonOption = False,
 ) -> None:
     """Candidates per hour and idle time of the device, with one request under way and with several."""
     from kernelevo.loop_bench import bench_loop
     from kernelevo.tasks import load_task
 
-    console.print(machine())
     settings = read_settings()
     serial, overlapped = bench_loop(
         load_task(task, root=settings.tasks), settings, candidates=candidates, latency_seconds=latency
     )
+    if json_:
+        loops = [{**asdict(r), "per_hour": r.per_hour} for r in (serial, overlapped)]
+        return print_json({"machine": machine(), "loops": loops, "ratio": overlapped.per_hour / serial.per_hour})
+    console.print(machine())
     cells = [
         [r.name, str(r.candidates), f"{r.seconds:.1f}", f"{r.per_hour:.0f}", f"{r.idle:.0%}"]
         for r in (serial, overlapped)
@@ -160,11 +179,14 @@ def verdicts_per_minute(task: Task, sources: Sequence[str], settings: Settings) 
 
 
 @group.command()
-def emulator(threads: Annotated[int, typer.Option(min=1, help="of this CPU")] = 1) -> None:
+def emulator(threads: Annotated[int, typer.Option(min=1, help="of this CPU")] = 1, json_: JsonOption = False) -> None:
     """The emulator's speed on kernels of its own, and how long it takes to translate them, cold and cached."""
     from kernelevo.emulator.bench import bench
     from kernelevo.toolchain import find_toolchain
 
+    found = bench(threads=threads, nvcc=str(find_toolchain().nvcc.path))
+    if json_:
+        return print_json({"machine": machine(), "kernels": found})
     console.print(machine())
     cells = [
         [
@@ -176,18 +198,21 @@ def emulator(threads: Annotated[int, typer.Option(min=1, help="of this CPU")] = 
             f"{speed.checked_ratio:.1f}x",
             f"{speed.raced_ratio:.0f}x",
         ]
-        for speed in bench(threads=threads, nvcc=str(find_toolchain().nvcc.path))
+        for speed in found
     ]
     columns = ["kernel", f"rate on {threads} threads", "ms", "compile ms, cold", "from cache", "checked", "races too"]
     console.print(rows("", columns, cells, right=[1, 2, 3, 4, 5, 6]))
 
 
 @group.command()
-def build() -> None:
+def build(json_: JsonOption = False) -> None:
     """Cold builds of one kernel with each host compiler, beside the standard torch build of it (about two minutes)."""
     from kernelevo.build.bench import bench_build
     from kernelevo.toolchain import find_toolchain
 
+    found = bench_build(find_toolchain(), read_settings().cache)
+    if json_:
+        return print_json({"machine": machine(), "builds": found})
     console.print(machine())
     cells = [
         [
@@ -196,6 +221,6 @@ def build() -> None:
             f"{row.ratio:.0f}x" if row.ratio else "",
             f"{row.precompile_seconds:.0f}" if row.precompile_seconds else "",
         ]
-        for row in bench_build(find_toolchain(), read_settings().cache)
+        for row in found
     ]
     console.print(rows("", ["build", "seconds", "faster", "precompiling, once"], cells, right=[1, 2, 3]))

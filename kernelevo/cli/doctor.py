@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 from rich.text import Text
 
+from kernelevo.cli.archive import JsonOption, print_json
 from kernelevo.cli.bench import machine
 from kernelevo.cli.show import console, rows
 from kernelevo.config import Settings, read_settings, secrets_present
@@ -16,7 +17,7 @@ def register(app: typer.Typer) -> None:
     app.command()(doctor)
 
 
-def doctor() -> None:
+def doctor(json_: JsonOption = False) -> None:
     """Says what was found, and how to get what was not.
 
     Exit code: 0 when kernels can be built and run, on the emulator or on a GPU, 1 otherwise.
@@ -27,6 +28,10 @@ def doctor() -> None:
     if gpu[0]:  # then one can do without the emulator, which a CUDA build of torch leaves out
         emulator = [(None if name == "emulator" and not ok else ok, name, words) for ok, name, words in emulator]
     lines = [*toolchain_lines(), *emulator, gpu, *key_lines()]
+    if json_:
+        found = [{"found": ok, "name": name, "text": words} for ok, name, words in lines]
+        print_json({"machine": machine(), "cache": settings.cache, "archive": settings.archive, "found": found})
+        raise typer.Exit(1 if any(ok is False for ok, _, _ in lines) else 0)
     console.print(f"{machine()}\ncache {settings.cache}\narchive {settings.archive}\n")
     marks = {True: Text("ok", style="green"), None: Text("-", style="yellow"), False: Text("missing", style="red")}
     console.print(

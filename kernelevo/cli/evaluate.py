@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from kernelevo.cli.archive import JsonOption
+from kernelevo.cli.complete import complete_task
 from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console, evaluation_lines
 from kernelevo.config import read_settings
@@ -26,7 +27,10 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    task: Annotated[str, typer.Argument(help="a task's name, or the path of its folder or problem file")],
+    task: Annotated[
+        str,
+        typer.Argument(help="a task's name, or the path of its folder or problem file", autocompletion=complete_task),
+    ],
     kernel: Annotated[
         Path, typer.Argument(help="one CUDA source, a Python file with ModelNew, or - for standard input")
     ],

@@ -6,11 +6,14 @@ from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from kernelevo.budget import Budget
+from kernelevo.cli.archive import JsonOption, print_json
+from kernelevo.cli.complete import complete_run, complete_task
 from kernelevo.cli.show import console, diff, duration, lineage_tree, rows, score, status
 from kernelevo.config import Settings, read_settings
 from kernelevo.models.prices import price_of, unknown_price
@@ -24,12 +27,18 @@ if TYPE_CHECKING:
     from kernelevo.evolve import Evolution
 
 
+aside = Console(highlight=False, stderr=True)  # for people, while a machine may read standard output
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="no progress: only what it came to")]
+
+
 def register(app: typer.Typer) -> None:
     app.command()(evolve)
 
 
 def evolve(
-    task: Annotated[str | None, typer.Argument(help="a task's name, or the path of its folder")] = None,
+    task: Annotated[
+        str | None, typer.Argument(help="a task's name, or the path of its folder", autocompletion=complete_task)
+    ] = None,
     model: Annotated[list[str] | None, typer.Option(help="proposer; may be given several times [mutate]")] = None,
     judge: Annotated[
         list[str] | None, typer.Option(help="model that judges candidates before they cost an evaluation [none]")
@@ -43,7 +52,7 @@ def evolve(
     ] = None,
     seed: Annotated[int, typer.Option(help="same seed, same machine: same lineage")] = 0,
     archive: Annotated[str | None, typer.Option(help="SQLite file, or a URL [db/kernelevo.sqlite]")] = None,
-    resume: Annotated[str | None, typer.Option(help="id of a run to go on with")] = None,
+    resume: Annotated[str | None, typer.Option(help="id of a run to go on with", autocompletion=complete_run)] = None,
     budget_usd: Annotated[float | None, typer.Option(help="ends the run before it costs more")] = None,
     budget_seconds: Annotated[float | None, typer.Option(help="nothing is begun after so long")] = None,
     max_evaluations: Annotated[int | None, typer.Option(help="nothing is begun after so many candidates")] = None,
@@ -51,8 +60,14 @@ def evolve(
     roofline: Annotated[float | None, typer.Option(help="share of what DRAM bandwidth allows, 0 to 1: enough")] = None,
     stagnation: Annotated[int | None, typer.Option(help="ends after so many iterations without a new best")] = None,
     sandbox: Annotated[str | None, typer.Option(help="required or best-effort [best-effort]")] = None,
+    quiet: aside = Console(highlight=False, stderr=True)  # for people, while a machine may read standard output
+QuietOption = False,
+    json_: JsonOption = False,
 ) -> None:
-    """Evolves faster kernels for a task."""
+    """Evolves faster kernels for a task.
+
+    Exit code: 0 something passed, 1 nothing did, 130 interrupted: --resume goes on.
+    """
     from kernelevo.archive import open_archive
     from kernelevo.errors import UsageError
     from kernelevo.evolve import evolve as run_evolution
@@ -75,11 +90,12 @@ def evolve(
             loaded = task_of_run(run, settings, f"kernelevo evolve PATH --resume {run.id}")
         else:
             loaded = load_task(task, root=settings.tasks)
-        console.print(f"[bold]{loaded.title}[/bold], archive {settings.archive}")
+        told = reporter(quiet=quiet, json_=json_)
+        told.print(f"[bold]{loaded.title}[/bold], archive {settings.archive}")
         for name in dict.fromkeys([*(model or ()), *(judge or ())]):
             if price_of(name, settings.prices) is None:
-                console.print(f"warning: {unknown_price(name)}", style="yellow", markup=False)
-        with Progress() as progress:
+                aside.print(f"warning: {unknown_price(name)}", style="yellow", markup=False)
+        with Progress(told) as progress:
             result = run_evolution(
                 loaded,
                 opened,
@@ -96,14 +112,39 @@ def evolve(
                 settings=settings,
                 watch=progress.watch,
             )
-        print_result(opened, loaded, result)
-        console.print(
-            f"\narchive: {settings.archive}\nnext: kernelevo archive show "
-            f"{result.best.id if result.best else result.run.id}\n"
-            f"      kernelevo archive list\n      kernelevo evolve {task} --seed {result.run.seed + 1}"
-        )
+        if json_:
+            print_json(result_document(opened, loaded, result))
+        else:
+            print_result(opened, loaded, result)
+            told.print(
+                f"\narchive: {settings.archive}\nnext: kernelevo archive show "
+                f"{result.best.id if result.best else result.run.id}\n"
+                f"      kernelevo report {result.run.id} -o report.html\n"
+                f"      kernelevo evolve {task or loaded.name} --seed {result.run.seed + 1}"
+            )
         if result.best is None:
             raise typer.Exit(1)
+
+
+def reporter(*, quiet: bool, json_: bool) -> Console:
+    """Where progress goes: nowhere when it is not wanted, and not between what a machine reads."""
+    return Console(quiet=True) if quiet else aside if json_ else console
+
+
+def result_document(archive: Archive, task: Task, result: Evolution) -> dict[str, object]:
+    """What a run came to; evaluations are None where there is none."""
+    known = {c.id: archive.known(c.id, task, result.run.device) for c in (result.best, result.seed) if c}
+    return {
+        "run": result.run,
+        "candidates": result.candidates,
+        "seconds": result.seconds,
+        "stop_reason": result.stop_reason,
+        "cost": archive.ledger.cost(result.run.id),
+        "best": result.best and result.best.id,
+        "best_evaluation": result.best and known[result.best.id],
+        "seed": result.seed and result.seed.id,
+        "seed_evaluation": result.seed and known[result.seed.id],
+    }
 
 
 def print_result(archive: Archive, task: Task, result: Evolution) -> None:
@@ -168,17 +209,18 @@ def task_of_run(run: Run, settings: Settings, command: str) -> Task:
 class Progress:
     """Watches a run: a live table on a terminal, one line per told candidate elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console) -> None:
+        self.console = console
         self.cells: dict[int, list[str | Text]] = {}
         self.rewrites: dict[str, int] = {}  # of each candidate seen, how many it has
         self.best: float | None = None
-        self.live = Live(console=console, refresh_per_second=8) if console.is_terminal else None
+        self.live = Live(console=console, refresh_per_second=8) if console.is_terminal and not console.quiet else None
 
     def __enter__(self) -> Progress:
         if self.live:
             self.live.start()
         else:
-            console.print(
+            self.console.print(
                 "iteration  candidate: operator, rewrites <- parents: verdict, time, best so far", markup=False
             )
         return self
@@ -214,7 +256,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """A line of its own, above the table where there is one."""
-        (self.live.console if self.live else console).print(line, markup=False)
+        (self.live.console if self.live else self.console).print(line, markup=False)
 
     def made(self, event: Event, job: Job) -> tuple[Rewrite, ...]:
         """The rewrites of this proposal: those that its first parent lacks."""

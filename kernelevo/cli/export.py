@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from kernelevo.cli.archive import ArchiveOption, JsonOption, opened, print_json
+from kernelevo.cli.complete import complete_id
 from kernelevo.cli.show import console
 from kernelevo.config import read_settings
 from kernelevo.errors import UsageError
@@ -23,7 +24,12 @@ def register(app: typer.Typer) -> None:
 
 def export(
     wanted: Annotated[
-        str, typer.Argument(metavar="RUN|CANDIDATE|TASK", help="an id or its beginning; the best of a run or a task")
+        str,
+        typer.Argument(
+            metavar="RUN|CANDIDATE|TASK",
+            help="an id or its beginning; the best of a run or a task",
+            autocompletion=complete_id,
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="folder of the package: absent or empty")],
     name: Annotated[str | None, typer.Option(help="name to import [TASK_kernel]")] = None,

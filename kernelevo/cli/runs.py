@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from kernelevo.cli.archive import ArchiveOption
-from kernelevo.cli.evolve import Progress, print_result, task_of_run
+from kernelevo.cli.archive import ArchiveOption, JsonOption, print_json
+from kernelevo.cli.complete import RunArgument
+from kernelevo.cli.evolve import Progress, QuietOption, print_result, reporter, result_document, task_of_run
 from kernelevo.cli.show import console
 from kernelevo.config import read_settings
 
@@ -20,10 +21,12 @@ def register(app: typer.Typer) -> None:
 
 
 def replay(
-    run: Annotated[str, typer.Argument(help="id of the run, or its beginning")],
+    run: RunArgument,
     task: Annotated[str | None, typer.Option(help="path of the task's folder, if it is not below the tasks")] = None,
     archive: ArchiveOption = None,
     output: Annotated[Path | None, typer.Option("-o", help="leave the archive alone, and write into a copy")] = None,
+    quiet: QuietOption = False,
+    json_: JsonOption = False,
 ) -> None:
     """Repeats a run from its recorded replies, without a key, and compares the two lineages.
 
@@ -46,13 +49,18 @@ def replay(
             if task is not None
             else task_of_run(before, settings, f"kernelevo replay {before.id} --task PATH")
         )
-        with Progress() as progress:
+        with Progress(reporter(quiet=quiet, json_=json_)) as progress:
             result = evolve(loaded, opened, replay=before.id, settings=settings, watch=progress.watch)
-        print_result(opened, loaded, result)
         hashes = {one: lineage_hash(opened, one) for one in (before.id, result.run.id)}
+        difference = first_difference(opened, before.id, result.run.id)
+        if json_:
+            document = result_document(opened, loaded, result)
+            print_json({**document, "lineages": hashes, "difference": difference})
+            raise typer.Exit(0 if difference is None else 1)
+        print_result(opened, loaded, result)
         for one, value in hashes.items():
             console.print(f"{one}: lineage {value}")
-        if (difference := first_difference(opened, before.id, result.run.id)) is not None:
+        if difference is not None:
             console.print(f"they differ: {difference}", style="red", markup=False)
             raise typer.Exit(1)
         console.print("the lineages are identical")
@@ -73,9 +81,7 @@ def copied(archive: str, output: Path) -> str:
     return str(output)
 
 
-def stop(
-    run: Annotated[str, typer.Argument(help="id of the run, or its beginning")], archive: ArchiveOption = None
-) -> None:
+def stop(run: RunArgument, archive: ArchiveOption = None) -> None:
     """Ends a run that is under way, here or elsewhere: what is begun is finished, nothing more is begun."""
     from kernelevo.archive import open_archive
     from kernelevo.site import stop_file
@@ -88,7 +94,7 @@ def stop(
 
 
 def hint(
-    run: Annotated[str, typer.Argument(help="id of the run, or its beginning")],
+    run: RunArgument,
     text: Annotated[str, typer.Argument(help="advice, in your words")],
     archive: ArchiveOption = None,
 ) -> None:

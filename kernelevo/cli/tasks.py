@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from kernelevo.cli.archive import JsonOption, print_json
+from kernelevo.cli.complete import TaskArgument, complete_task
 from kernelevo.cli.show import console, rows
 from kernelevo.config import provider_key, read_settings
 from kernelevo.errors import ToolchainError
@@ -22,27 +25,32 @@ def register(app: typer.Typer) -> None:
 
 
 @group.command("list")
-def list_() -> None:
+def list_(json_: JsonOption = False) -> None:
     """One line per task."""
     from kernelevo.tasks import list_tasks
 
     tasks = list_tasks(read_settings().tasks)
+    if json_:
+        return print_json(tasks)
     table = [[t.name, escape(t.problem or t.title), str(t.test_sizes), escape(t.signature)] for t in tasks]
     console.print(rows("", ["task", "what", "sizes", "called as"], table, right=[2]))
 
 
 @group.command()
 def show(
-    name: Annotated[str, typer.Argument(help="a task's name, or the path of its folder")],
+    name: TaskArgument,
     errors: Annotated[bool, typer.Option("--errors", help="only the error allowed on each test case, and why")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Everything a task says, and its seed kernel."""
     from kernelevo.tasks import load_task
+    from kernelevo.verify.allowances import allowances
 
     task = load_task(name, root=read_settings().tasks)
+    if json_:
+        return print_json(allowances(task) if errors else task_document(task))
     if errors:
-        console.print(error_table(task))
-        return
+        return console.print(error_table(task))
     console.print(f"[bold]{task.name}[/bold]: {escape(task.title)}\n{escape(task.description)}\n")
     console.print(f"called as {escape(task.signature)}")
     console.print(f"dtypes {', '.join(task.dtypes)}; tolerance factor {task.tolerance_factor:g}")
@@ -76,6 +84,11 @@ def import_(
     console.print(f"made {folder}\nnext: kernelevo tasks show {folder}/")
 
 
+def task_document(task: Task) -> dict[str, object]:
+    """All of a task but its functions, whose text is there."""
+    return {f.name: value for f in fields(task) if not callable(value := getattr(task, f.name))}
+
+
 def error_table(task: Task) -> Table:
     """The error rule in numbers, all relative to the largest value of the float64 oracle."""
     from kernelevo.verify.allowances import allowances
@@ -97,8 +110,12 @@ def error_table(task: Task) -> Table:
 
 @group.command()
 def lint(
-    names: Annotated[list[str] | None, typer.Argument(help="names or folders of tasks; all when none is given")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="names or folders of tasks; all when none is given", autocompletion=complete_task),
+    ] = None,
     judge: Annotated[str | None, typer.Option(help="ask this model, too, whether the reference is redundant")] = None,
+    json_: JsonOption = False,
 ) -> None:
     """Finds tasks that cannot tell wrong from right, or that are not worth solving, and says how to repair them.
 
@@ -112,6 +129,7 @@ def lint(
     settings = read_settings()
     model = load_model(judge, key=provider_key) if judge is not None else None
     flawed = unjudged = 0
+    found = []
     with load_device("emulator", settings) as device:
         for name in names or [task.name for task in list_tasks(settings.tasks)]:
             task = load_task(name, root=settings.tasks)
@@ -123,11 +141,16 @@ def lint(
                 seed, unjudged = f"its seed was not judged: {error}", unjudged + 1
             opinions = ask(task, model) if model is not None else ()
             flawed += bool(flaws)
+            found.append({"task": task.name, "flaws": flaws, "opinions": opinions, "seed": seed})
+            if json_:
+                continue
             for flaw in (*flaws, *opinions):
                 line = f"{task.name}: {flaw.kind}: {flaw.text}\n  repair: {flaw.repair}"
                 console.print(line, markup=False, highlight=False)
             if not flaws:
                 console.print(f"{task.name}: no flaw; {seed}", markup=False, highlight=False)
+    if json_:
+        print_json(found)
     raise typer.Exit(1 if flawed else 2 if unjudged else 0)
 
 
