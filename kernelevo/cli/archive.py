@@ -12,7 +12,7 @@ import typer
 from rich.text import Text
 
 from kernelevo.cli.json import as_json
-from kernelevo.cli.show import console, duration, evaluation_lines, lineage_tree, rows, status
+from kernelevo.cli.show import console, duration, evaluation_lines, lineage_tree, progress_lines, rows, status
 from kernelevo.config import read_settings
 from kernelevo.errors import UsageError
 from kernelevo.records import Candidate, Judged, Run
@@ -200,6 +200,18 @@ def show_run(archive: Archive, run: Run) -> None:
     columns = ["model", "purpose", "requests", "failed", "US dollars", "input tokens", "cached", "output", "seconds"]
     console.print(rows("", columns, costs, right=[2, 3, 4, 5, 6, 7, 8]))
     show_judges(archive.ledger.judged(None, None, run=run.id))
+    show_progress(archive, run)
+    console.print(f"next: kernelevo report {run.id} -o report.html")
+
+
+def show_progress(archive: Archive, run: Run) -> None:
+    """How far it came, and where its iterations ended."""
+    from kernelevo.report.gather import read_steps
+
+    basis = archive.timed_as(run.id)
+    words = f"{basis[0].upper()} for {basis[1]} by {basis[2]}" if basis else ""
+    for line in progress_lines(read_steps(archive, run.id), words):
+        console.print(line, markup=False)
 
 
 def why_none(archive: Archive, run: Run, iteration: int) -> str:

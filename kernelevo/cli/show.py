@@ -17,6 +17,7 @@ from kernelevo.records import Candidate, Evaluation, Finding, Outcome, Timing, T
 
 if TYPE_CHECKING:
     from kernelevo.archive import Ancestry
+    from kernelevo.report.gather import Step
 
 # Lines of a file or pipe stay whole, whatever the width of the terminal is.
 console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=1000, soft_wrap=True)
@@ -135,6 +136,31 @@ def ancestor(ancestry: Ancestry) -> Text:
         status(ancestry.status or "not evaluated"),
         f"  {duration(ancestry.score_ns)}",
     )
+
+
+BARS = "▁▂▃▄▅▆▇█"
+COLUMNS = 40  # of the line of bars, at most
+
+
+def progress_lines(steps: Sequence[Step], basis: str) -> list[str]:
+    """How far a run came, in a line of bars, and where its iterations ended. basis: of its times, in words."""
+    from kernelevo.report.credit import best_so_far, failures
+
+    best = [p.best_ns for p in best_so_far(steps) if p.best_ns is not None]
+    lines = []
+    if best:
+        every = max(1, -(-len(best) // COLUMNS))
+        lines.append(
+            f"best so far  {duration(best[0])} {bars([*best[:-1:every], best[-1]])} {duration(best[-1])}, {basis}"
+        )
+    ended = [f"{count} {outcome} in {stage}" for (stage, outcome), count in failures(steps).items()]
+    return [*lines, *([f"without a time  {', '.join(ended)}"] if ended else [])]
+
+
+def bars(values: Sequence[float]) -> str:
+    """A bar for each value, from the lowest to the highest of them."""
+    low, span = min(values), max(values) - min(values)
+    return "".join(BARS[round((v - low) / span * (len(BARS) - 1)) if span else 0] for v in values)
 
 
 def diff(old: Candidate, new: Candidate) -> Text:

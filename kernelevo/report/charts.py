@@ -110,7 +110,8 @@ def lineage(history: History) -> Chart:
             )
         )
     figure.update_xaxes(
-        title="steps from the seed kernel",
+        title="steps from the seed kernel"
+        + (f"; × its speed, {history.basis.kind.value.upper()}" if history.basis else ""),  # noqa: RUF001
         dtick=1 if depth_of(drawn) <= 12 else None,
         range=[-0.5, depth_of(drawn) + 0.6],
     )
@@ -148,17 +149,20 @@ def size_of(history: History, node: Node, *, crowd: int) -> float:
 
 
 def by_outcome(history: History) -> dict[str, list[Node]]:
-    """Candidates by what the legend calls them, in its order; the best is one of its own."""
+    """Candidates by what the legend calls them, the best, which is one of its own, last."""
     found: dict[str, list[Node]] = {outcome: [] for outcome in MARKS}
     for node in history.nodes.values():
         found.setdefault(outcome_of(history, node), []).append(node)
+    found["best"] = found.pop("best")  # drawn above all others
     return {outcome: nodes for outcome, nodes in found.items() if nodes}
 
 
 def outcome_of(history: History, node: Node) -> str:
     if node is history.best:
         return "best"
-    return "no time" if node.status == "passed" and node.score_ns is None else node.status
+    if node.status != "passed" or node.score_ns is not None:
+        return node.status
+    return "other timing" if node.evaluation and node.evaluation.timing else "no time"
 
 
 def lines(
@@ -193,7 +197,7 @@ def hover(history: History, node: Node) -> str:
         over = history.over_seed(node)
         told.append(f"{duration(node.score_ns)} {history.basis.kind.value.upper()}, {times_faster(over)} the seed")
     else:
-        told.append(node.status)
+        told.append(outcome_of(history, node))
         why = (node.evaluation.feedback if node.evaluation else node.reason) or ""
         told.append(plain(why, characters=90))
     return "<br>".join(line for line in told if line)
@@ -300,7 +304,7 @@ def curve(
     without = defaultdict(list)
     for p, at in zip(steps, x, strict=True):
         if p.step.score_ns is None:
-            without[p.step.outcome if p.step.outcome != "passed" else "no time"].append((p, at))
+            without[outcome_of(history, history.nodes[p.step.candidate or ""])].append((p, at))
     for outcome, points in sorted(without.items()):
         mark = mark_of(outcome)
         figure.add_trace(
@@ -393,7 +397,9 @@ def behaviours(history: History) -> Chart:
             hoverongaps=False,
         )
     )
-    figure.update_xaxes(title="limited by", side="bottom", showgrid=False)
+    figure.update_xaxes(
+        title=f"limited by; times are {history.basis.kind.value.upper()}", side="bottom", showgrid=False
+    )
     figure.update_yaxes(showgrid=False, automargin=True)
     return Chart(
         title=title,
@@ -491,8 +497,8 @@ def below_the_roof(history: History, roof: roofline.Roof | None) -> Chart:
         return Chart(title=title, figure=None, says=found if isinstance(found, str) else "")
     cases = list(dict.fromkeys(point.case for point in found))
     figure = go.Figure(layout=look(height=380))
-    low = min(0.1, *(p.intensity / 2 for p in found))
-    high = max(4 * roof.ridge, *(p.intensity * 2 for p in found))
+    low = min(p.intensity for p in found) / 5
+    low, high = min(low, roof.ridge / 5), max(4 * roof.ridge, *(p.intensity * 2 for p in found))
     figure.add_trace(
         go.Scatter(
             x=[low, roof.ridge, high],
@@ -504,9 +510,10 @@ def below_the_roof(history: History, roof: roofline.Roof | None) -> Chart:
         )
     )
     symbols = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon")
-    shown = found[: ROOFLINE_POINTS * len(cases)]
     special = [node for node in (history.seed, history.best) if node is not None]
-    shown += [p for p in found[len(shown) :] if p.node in special]
+    drawn = {node.id for node in history.timed[:ROOFLINE_POINTS]} | {node.id for node in special}
+    shown = [p for p in found if p.node.id in drawn and p.node not in special]
+    shown += [p for node in special for p in found if p.node is node]  # above the others
     for position, case in enumerate(cases):
         here = [p for p in shown if p.case == case]
         figure.add_trace(

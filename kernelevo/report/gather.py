@@ -143,7 +143,7 @@ def gather(archive: Archive, run: str) -> History:
         title=read_title(archive, found.task, found.task_digest),
         basis=Basis(kind=TimingKind(basis[0]), target=basis[1], method=basis[2]) if basis else None,
         nodes=nodes,
-        steps=read_steps(archive, found.id, jobs, basis),
+        steps=read_steps(archive, found.id),
         untold=len(jobs) - told,
         cost=archive.ledger.cost(found.id),
         models=tuple(archive.ledger.by_model(found.id)),
@@ -195,11 +195,10 @@ def read_nodes(
     return dict(sorted(nodes.items(), key=lambda item: item[1].job.iteration)), len(attempts)
 
 
-def read_steps(
-    archive: Archive, run: str, decided: Sequence[Job], basis: tuple[str, str, str] | None
-) -> tuple[Step, ...]:
-    """What was told, in the order of telling."""
-    jobs = {job.iteration: job for job in decided}
+def read_steps(archive: Archive, run: str) -> tuple[Step, ...]:
+    """What was told, in the order of telling. run: its whole id."""
+    jobs = {job.iteration: job for job in archive.jobs(run)}
+    basis = archive.timed_as(run)
     spending = archive.ledger.spending(run)
     with reading(archive.engine) as connection:
         told = connection.execute(text(TOLD), {"run": run}).all()

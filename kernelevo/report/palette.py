@@ -28,9 +28,10 @@ MARKS = {
     "build failed": Mark("build-failed", "square", "#57606a", "#a1abb6"),
     "cheating": Mark("cheating", "triangle-down", "#8f1d3f", "#ff6f91"),
     "unsupported": Mark("unsupported", "triangle-up-open", "#6e7781", "#8d97a3"),
-    "not evaluated": Mark("not-evaluated", "circle-open", "#6e7782", "#8d97a4"),
-    "no time": Mark("no-time", "circle-open-dot", "#0072b3", "#56b4ea"),
-    "no candidate": Mark("no-candidate", "line-ew-open", "#6e7783", "#8d97a5"),
+    "not evaluated": Mark("not-evaluated", "circle-open", "#6e7781", "#8d97a3"),
+    "no time": Mark("no-time", "circle-open-dot", "#0072b2", "#56b4e9"),
+    "other timing": Mark("other-timing", "hexagon-open", "#0072b2", "#56b4e9"),
+    "no candidate": Mark("no-candidate", "line-ew-open", "#6e7781", "#8d97a3"),
 }
 UNKNOWN = MARKS["not evaluated"]
 
@@ -39,18 +40,18 @@ MUTED = "#5c6670"
 GRID = "#e3e6ea"
 PAPER = "#ffffff"
 EDGE = "#b4bcc6"
-ACCENT = "#b56a01"  # the way to the best
+ACCENT = "#b56a00"  # the way to the best
 WAIT = "#8fa6bd"
 FAST, MIDDLE, SLOW = "#0b4a80", "#5b9bd0", "#dcebf7"
 
-# Colours as the figures have them -> in the dark. Each is used for one thing, so that a script can swap them.
+# Colours as the figures have them -> in the dark: a script puts one in the place of the other.
 DARK = {
     INK: "#e6edf3",
     MUTED: "#9da7b3",
     GRID: "#2a313a",
     PAPER: "#161b22",
     EDGE: "#4b5563",
-    ACCENT: "#ffb939",
+    ACCENT: "#ffb938",
     WAIT: "#5f7690",
     FAST: "#9ad1ff",
     MIDDLE: "#3f7db0",

@@ -66,6 +66,12 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def stated(outcome: str) -> str:
+    """An outcome as a status."""
+    more = {"best": "passed", "no time": "passed, no time", "other timing": "passed, timed otherwise"}
+    return more.get(outcome, outcome)
+
+
 def count(value: float) -> str:
     """A large number with a prefix: 1.2 G."""
     for prefix, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
+import postgresql_server
 import pytest
 from report_examples import a_run, roofs
 
 from kernelevo import open_archive
 from kernelevo.archive import Archive
 from kernelevo.records import TimingKind
-from kernelevo.report import roofline, words
-from kernelevo.report.charts import charts, stage_seconds
+from kernelevo.report import report, roofline, words
+from kernelevo.report.charts import charts, outcome_of, stage_seconds
 from kernelevo.report.code import HUES, hues
 from kernelevo.report.credit import best_so_far, by_model, by_operator, failures, gain_of
 from kernelevo.report.gather import History, gather
@@ -107,6 +109,34 @@ def test_points_lie_below_the_roof(history: History) -> None:
     assert all(0 < point.share_of(roof) < 1 for point in found)
     assert found[0].intensity == pytest.approx(1e7 / 6e6)
     assert roof.flops_at(roof.ridge) == pytest.approx(roof.flops_per_second)
+
+
+def test_times_of_another_method_stand_apart(archive: Archive) -> None:
+    run = a_run(archive, 8)
+    with archive.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE timings SET method = 'prediction 3' WHERE evaluation_id ="
+            " (SELECT evaluation_id FROM attempts WHERE iteration = 6)"
+        )
+    history = gather(archive, run.id)
+    node = next(n for n in history.nodes.values() if n.job.iteration == 6)
+    assert (node.status, node.score_ns, outcome_of(history, node)) == ("passed", None, "other timing")
+    assert history.best is not None and history.best.job.iteration == 5
+    assert node not in history.timed and node.id not in {c.node.id for c in roofline.points(history, roofs()[0])}  # type: ignore[union-attr]
+    page = report(archive, run.id, roofs=roofs(), place="a.sqlite", now=datetime.now(UTC))
+    assert "passed, timed otherwise" in page
+
+
+@pytest.mark.postgres
+def test_a_run_in_postgresql_is_read_the_same(history: History) -> None:
+    with postgresql_server.started() as server:
+        server.command("CREATE DATABASE reported TEMPLATE template0")
+        with open_archive(server.url("reported")) as archive:
+            other = gather(archive, a_run(archive, 24).id)
+    assert list(other.nodes) == list(history.nodes)
+    assert other.steps == history.steps
+    assert other.cost.cost_usd == pytest.approx(history.cost.cost_usd)
+    assert other.judged == history.judged
 
 
 def test_without_counters_or_peaks_there_is_no_roofline_and_a_reason(archive: Archive, history: History) -> None:
