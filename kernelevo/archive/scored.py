@@ -1,8 +1,9 @@
 """The scored candidates of one run, kept in memory and brought up to date by what was recorded since.
 
 Takes a connection, gives a list for selection. Attempt numbers grow in the order of commits, whoever wrote them, so
-one indexed query for numbers above the last one finds everything new: the cost of an iteration does not depend on
-the size of the archive.
+one indexed query for numbers above the last one finds everything new. Generations do not decrease from one iteration
+to the next, so that what earlier generations showed is the beginning of a list: the cost of an iteration does not
+depend on the size of the run, but for copies of lists.
 
 A candidate stands at the first iteration of the run that proposed it and was evaluated. Its score is of the kind,
 target and method of the run's first time; a time of another is left out, because the two do not compare.
@@ -78,6 +79,7 @@ PENDING = (
     )
     .order_by(t.Jobs.iteration, t.JobParents.position)
 )
+FIRST = select(func.min(t.Jobs.iteration)).where(t.Jobs.run_id == bindparam("run"))
 
 
 class ScoredView:
@@ -93,6 +95,8 @@ class ScoredView:
         self.children: Counter[str] = Counter()
         self.children_in: dict[int, Counter[str]] = {}  # by generation
         self.told: dict[int, Trial] = {}  # by iteration
+        self.last_told = -1  # the largest iteration of them
+        self.settled: list[Trial] = []  # of all iterations before `untold`, in order
         self.untold = 0  # the first iteration that is not told
 
     def refresh(self, connection: Connection) -> None:
@@ -120,6 +124,7 @@ class ScoredView:
                 score_ns=score_ns,
                 cost_usd=row.cost_usd,
             )
+            self.last_told = max(self.last_told, row.iteration)
             if row.evaluation_id is not None:
                 self.add(row)
 
@@ -158,18 +163,28 @@ class ScoredView:
 
     def before(self, generation: int) -> list[Scored]:
         """What the generations before this one showed: their candidates, and the children they were given."""
-        entries = [s for s in self.entries if s.generation < generation]
+        end = bisect_left(self.entries, generation, key=lambda s: s.generation)
+        entries = self.entries[:end]
         later: Counter[str] = Counter()
         for g, children in self.children_in.items():
             if g >= generation:
                 later.update(children)
-        return [replace(s, children=s.children - later[s.candidate]) if s.candidate in later else s for s in entries]
+        for candidate, added in later.items():
+            if candidate in self.iteration_of:
+                position = bisect_left(self.iterations, self.iteration_of[candidate])
+                if position < end:
+                    entries[position] = replace(entries[position], children=entries[position].children - added)
+        return entries
 
     def trials(self, connection: Connection, *, before_iteration: int, before_generation: int) -> list[Trial]:
         """The decisions before an iteration; what came of them only where their generation is early enough."""
-        while self.untold in self.told:
-            self.untold += 1
-        found = {i: trial for i, trial in self.told.items() if i < before_iteration}
+        self.settle(connection)
+        end = bisect_left(self.settled, before_iteration, key=lambda trial: trial.iteration)
+        seen = bisect_left(self.settled, before_generation, hi=end, key=lambda trial: trial.generation)
+        found = {trial.iteration: trial for trial in self.settled[seen:end]}
+        for iteration in range(self.untold, min(before_iteration, self.last_told + 1)):
+            if iteration in self.told:
+                found[iteration] = self.told[iteration]
         since = {"run": self.run, "first": self.untold, "before": before_iteration}
         for row in connection.execute(PENDING, since):
             earlier = found[row.iteration].parents if row.iteration in found else ()
@@ -184,9 +199,18 @@ class ScoredView:
                 score_ns=None,
                 cost_usd=None,
             )
-        return [
+        return self.settled[:seen] + [
             trial
             if trial.generation < before_generation
             else replace(trial, told=False, candidate=None, score_ns=None, cost_usd=None)
             for _, trial in sorted(found.items())
         ]
+
+    def settle(self, connection: Connection) -> None:
+        """Moves on to the first iteration that is not told. A task without a kernel of its own has no iteration 0."""
+        first = connection.execute(FIRST, {"run": self.run}).scalar() or 0
+        if not self.settled or first < self.settled[0].iteration:
+            self.settled, self.untold = [], first
+        while self.untold in self.told:
+            self.settled.append(self.told[self.untold])
+            self.untold += 1

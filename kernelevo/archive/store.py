@@ -9,12 +9,13 @@ Not covered: deciding anything. What to propose next is for selection.py, what a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
+from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, Select, bindparam, case, exists, func, select, text, update
 from sqlalchemy.exc import IntegrityError
@@ -95,7 +96,8 @@ class Archive:
         self.engine = engine
         self.read_only = read_only
         self.clock = clock
-        self.lock = RLock()  # of the two caches below
+        self.lock = RLock()  # of the three caches below
+        self.boards = Boards()
         self.views: dict[str, ScoredView] = {}
         self.task_ids: dict[str, int] = {}  # of runs
         self.ledger = Ledger(engine, self.now)
@@ -403,8 +405,8 @@ class Archive:
 
         task: the newest version of its files only; None: all versions of all tasks.
         """
-        with reading(self.engine) as connection:
-            groups = leaderboard_groups(connection, task=task, device=device, kind=kind, target=target, method=method)
+        with self.lock, reading(self.engine) as connection:
+            groups = self.boards.matching(connection, task=task, device=device, kind=kind, target=target, method=method)
             return [placing for group in groups for placing in placings(connection, group, run=run, limit=limit)]
 
     # --- end --------------------------------------------------------------------------------------------------------
@@ -565,19 +567,19 @@ KNOWN = (
 
 
 def known_by(column: InstrumentedAttribute[str | None]) -> Select[int]:
-    """The newest evaluation that passed and has a key in `column`. Its own, not one that was shared."""
-    return (
-        select(func.max(t.Evaluations.id))
-        .join(t.Tasks)
-        .join(t.Verdicts, t.Verdicts.evaluation_id == t.Evaluations.id)
-        .where(
-            column == bindparam("key"),
-            t.Evaluations.device == bindparam("device"),
-            t.Evaluations.shared_from.is_(None),
-            t.Tasks.name == bindparam("name"),
-            t.Tasks.digest == bindparam("digest"),
-            t.Verdicts.outcome == "passed",
-        )
+    """The newest evaluation that passed and has a key in `column`. Its own, not one that was shared.
+
+    Found by the index of that column: what is asked of other tables is asked of each row that has the key.
+    """
+    e = t.Evaluations
+    return select(func.max(e.id)).where(
+        column == bindparam("key"),
+        e.device == bindparam("device"),
+        e.shared_from.is_(None),
+        exists().where(
+            t.Tasks.id == e.task_id, t.Tasks.name == bindparam("name"), t.Tasks.digest == bindparam("digest")
+        ),
+        exists().where(t.Verdicts.evaluation_id == e.id, t.Verdicts.outcome == "passed"),
     )
 
 
@@ -681,31 +683,48 @@ WHERE a.id = :attempt
 )
 
 
-def leaderboard_groups(
-    connection: Connection,
-    *,
-    task: str | None,
-    device: str | None,
-    kind: TimingKind | None,
-    target: str | None,
-    method: str | None,
-) -> list[RowMapping]:
-    """Every task version, device, target, kind and method that has times and fits."""
-    conditions = {"task": task, "device": device, "kind": kind and kind.value, "target": target, "method": method}
-    given = {name: value for name, value in conditions.items() if value is not None}
-    columns = {"task": "t.name", "device": "e.device", "kind": "m.kind", "target": "m.target", "method": "m.method"}
-    where = " AND ".join(f"{columns[name]} = :{name}" for name in given) or "1 = 1"
-    if task is not None:
-        where += " AND t.id = (SELECT MAX(n.id) FROM tasks n WHERE n.name = :task)"
-    query = f"""
-SELECT DISTINCT t.id AS task_id, t.name AS task, t.digest AS task_digest, e.device, m.target, m.kind, m.method
-FROM timings m JOIN evaluations e ON e.id = m.evaluation_id JOIN tasks t ON t.id = e.task_id
-WHERE {where} ORDER BY t.name, t.id, e.device, m.target, m.kind, m.method
+class Boards:
+    """Task version, device, target, kind and method of all times; brought up to date by what was recorded since."""
+
+    def __init__(self) -> None:
+        self.last = 0  # evaluation up to which all are known: numbers grow in the order of commits
+        self.known: set[tuple[int, str, str, str, str]] = set()
+
+    def matching(
+        self,
+        connection: Connection,
+        *,
+        task: str | None,
+        device: str | None,
+        kind: TimingKind | None,
+        target: str | None,
+        method: str | None,
+    ) -> list[dict[str, Any]]:
+        """Those that fit, by the task's name and version; with `task` only those of its newest version."""
+        last = connection.execute(select(func.max(t.Timings.evaluation_id))).scalar() or 0
+        if last > self.last:
+            self.known.update(tuple(row) for row in connection.execute(text(NEW_BOARDS), {"last": self.last}))
+            self.last = last
+        tasks = {row.id: row for row in connection.execute(select(t.Tasks.id, t.Tasks.name, t.Tasks.digest))}
+        newest = {row.name: row.id for row in sorted(tasks.values(), key=lambda row: row.id)}
+        wanted = {"task": task, "device": device, "target": target, "kind": kind and kind.value, "method": method}
+        found = []
+        for number, *rest in self.known:
+            board = dict(zip(wanted, (tasks[number].name, *rest), strict=True))
+            fits = all(value in (None, board[name]) for name, value in wanted.items())
+            if fits and (task is None or number == newest[task]):
+                found.append({**board, "task_id": number, "task_digest": tasks[number].digest})
+        return sorted(found, key=lambda board: [board[name] for name in ("task", "task_id", *list(wanted)[1:])])
+
+
+NEW_BOARDS = """
+SELECT DISTINCT e.task_id, e.device, m.target, m.kind, m.method
+FROM timings m JOIN evaluations e ON e.id = m.evaluation_id
+WHERE m.evaluation_id > :last
 """
-    return list(connection.execute(text(query), given).mappings())
 
 
-def placings(connection: Connection, group: RowMapping, *, run: str | None, limit: int) -> list[Placing]:
+def placings(connection: Connection, group: Mapping[str, Any], *, run: str | None, limit: int) -> list[Placing]:
     """The first places of one group: a walk along the index of scores that stops after `limit`."""
     query = f"""
 SELECT e.candidate_id, m.score_ns

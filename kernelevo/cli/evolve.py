@@ -60,8 +60,7 @@ def evolve(
     roofline: Annotated[float | None, typer.Option(help="share of what DRAM bandwidth allows, 0 to 1: enough")] = None,
     stagnation: Annotated[int | None, typer.Option(help="ends after so many iterations without a new best")] = None,
     sandbox: Annotated[str | None, typer.Option(help="required or best-effort [best-effort]")] = None,
-    quiet: aside = Console(highlight=False, stderr=True)  # for people, while a machine may read standard output
-QuietOption = False,
+    quiet: QuietOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Evolves faster kernels for a task.

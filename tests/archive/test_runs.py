@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -230,6 +231,40 @@ def test_what_earlier_generations_showed_does_not_change_while_a_generation_is_t
     assert running.scored(RUN.id)[0].children == 1
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_trials_of_a_run_are_its_jobs_and_what_early_generations_made_of_them(
+    running: Archive, place: str, first: int
+) -> None:
+    """Told in any order, with gaps, with and without an iteration 0; asked step by step and from scratch."""
+    rng = random.Random(first)
+    jobs = {i: examples.job(i) for i in range(first, 24)}  # generation: (i + 1) // 2
+    told: dict[int, str | None] = {}
+    waiting = list(jobs)
+    while waiting:
+        iteration = waiting.pop(min(rng.randrange(3), len(waiting) - 1))
+        running.record_job(jobs[iteration])
+        if rng.random() < 0.8:
+            made = rng.random() < 0.8
+            told[iteration] = tell(running, iteration, iteration) if made else None
+            if not made:
+                running.record(jobs[iteration], None, None, reason="no kernel")
+        asked = [job for job in running.jobs(RUN.id)]
+        for before_iteration, before_generation in ((24, 13), (iteration, 5), (20, iteration // 2), (7, 0)):
+            expected = [
+                (job.iteration, job.iteration in told and job.generation < before_generation, told.get(job.iteration))
+                for job in asked
+                if job.iteration < before_iteration
+            ]
+            with open_archive(place, read_only=True) as fresh:
+                for archive in (running, fresh):
+                    found = archive.trials(
+                        RUN.id, before_iteration=before_iteration, before_generation=before_generation
+                    )
+                    assert [(t.iteration, t.told, t.candidate) for t in found] == [
+                        (number, seen, candidate if seen else None) for number, seen, candidate in expected
+                    ]
+
+
 def test_what_another_process_recorded_is_seen_at_the_next_question(running: Archive, place: str) -> None:
     seed = tell(running, 0, 0)
     assert len(running.scored(RUN.id)) == 1
@@ -435,6 +470,23 @@ def test_a_newer_evaluation_replaces_an_older_one_on_the_leaderboard(running: Ar
     running.record_evaluation(TASK, candidate, examples.passed(candidate.id))
     running.record_evaluation(TASK, candidate, examples.wrong(candidate.id))
     assert running.leaderboard("rmsnorm") == []
+
+
+def test_a_leaderboard_that_was_asked_before_has_what_came_since_also_from_others(running: Archive, place: str) -> None:
+    tell(running, 0, 0)
+    assert len(running.leaderboard()) == 1
+    newer = examples.task(digest="t-2")
+    with open_archive(place) as other:
+        one, two = examples.candidate(1), examples.candidate(2)
+        other.record_evaluation(newer, one, examples.passed(one.id, kind=TimingKind.MEASURED))
+        other.record_evaluation(examples.task("gelu"), two, examples.passed(two.id))
+    assert [(p.task, p.task_digest, p.device) for p in running.leaderboard()] == [
+        ("gelu", "t-1", "emulator"),
+        ("rmsnorm", "t-1", "emulator"),
+        ("rmsnorm", "t-2", "cuda"),
+    ]
+    assert [p.device for p in running.leaderboard("rmsnorm")] == ["cuda"], "of the newest version"
+    assert running.leaderboard("softmax") == []
 
 
 def test_a_leaderboard_of_a_run_holds_only_its_candidates(running: Archive) -> None:
