@@ -10,7 +10,6 @@ with all its rights, unlike in a verdict.
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,17 +74,20 @@ def load(
         backward, _ = find_backward(opened, chosen, None, root=settings.tasks)
         name = package_name(chosen, backward)
         folder = settings.cache.expanduser() / "exports" / name
-        if not (folder / "VERIFICATION.md").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            export(
-                opened,
-                chosen.candidate.id,
-                folder,
-                name=name,
-                backward=backward.candidate.id if backward else "none",
-                root=settings.tasks,
-                task=task or str(chosen.task.folder),
-            )
+        if not folder.exists():
+            try:
+                export(
+                    opened,
+                    chosen.candidate.id,
+                    folder,
+                    name=name,
+                    backward=backward.candidate.id if backward else "none",
+                    root=settings.tasks,
+                    task=task or str(chosen.task.folder),
+                )
+            except (OSError, UsageError):  # another process may have written it meanwhile
+                if not (folder / "VERIFICATION.md").exists():
+                    raise
     module = imported(name, folder / "src" / name)
     if device == "emulator":
         module.use_emulator()

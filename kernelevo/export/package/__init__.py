@@ -1,0 +1,1 @@
+"""What is copied into every exported package as it is: these modules import PyTorch only."""
