@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from kernelevo.cli.archive import ArchiveOption, opened
+from kernelevo.cli.complete import RunArgument
 from kernelevo.cli.show import console
 from kernelevo.config import read_settings
 from kernelevo.errors import UsageError
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    run: Annotated[str, typer.Argument(help="id of the run, or its beginning")],
+    run: RunArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="file to write; one that exists is replaced")] = Path(
         "report.html"
     ),

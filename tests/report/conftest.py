@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_examples import EVIL, a_run, roofs
+from report_examples import EVIL, a_run, more_of, roofs
 
 from kernelevo import open_archive
 from kernelevo.report import report
@@ -24,6 +24,8 @@ def page_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         folder = tmp_path_factory.mktemp("report")
         with open_archive(folder / "a.sqlite") as archive:
             run = a_run(archive, candidates, **options)
+            if options.get("evil"):
+                more_of(archive, run, evil=EVIL)
             text = report(archive, run.id, roofs=roofs(), place="a.sqlite", now=NOW)
         page = folder / "report.html"
         page.write_bytes(text.encode(errors="backslashreplace"))
@@ -40,5 +42,5 @@ def page(page_of: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def evil_page(page_of: Callable[..., Path]) -> Path:
-    """Of 12 candidates, with a hostile text wherever one can stand."""
+    """Of 12 candidates and three iterations more, with a hostile text wherever one can stand."""
     return page_of(12, evil=EVIL)

@@ -147,6 +147,40 @@ def a_run(
     return run
 
 
+def more_of(archive: Archive, run: Run, *, evil: str = "") -> None:
+    """Three more iterations: one without a candidate, one that tunes the newest, and one that is not told yet."""
+    done = max(archive.told(run.id))
+    newest = archive.candidate(archive.scored(run.id)[-1].candidate, run=run.id)
+
+    def job(number: int, operator: Operator) -> Job:
+        generation = (number + 3) // 4
+        return Job(
+            run=run.id,
+            iteration=number,
+            generation=generation,
+            operator=operator,
+            parents=(newest.id,),
+            model="mutate",
+            island=0,
+            seed=number,
+        )
+
+    archive.record(job(done + 1, Operator.REPAIR), None, None, reason=f"no rewrite applies {evil}")
+    tune = job(done + 2, Operator.TUNE)
+    archive.record_job(tune)
+    tried = [Tuned(configuration=f"BLOCK=64{evil}", cases=2, score_ns=5e3, reason=None)]
+    archive.notes.write_tuning(tune, [*tried, Tuned(configuration="BLOCK=99", cases=0, score_ns=None, reason="odd")])
+    tuned = replace(
+        newest,
+        source=newest.source.replace("x[", "x [", 1),
+        parents=(newest.id,),
+        rewrites=(*newest.rewrites, Rewrite(name="tunable", argument="BLOCK=64")),
+    )
+    archive.record(tune, tuned, evaluated(tuned, 1, kind=TimingKind.PREDICTED, evil=evil))
+    archive.record_job(job(done + 3, Operator.OPTIMIZE))
+    archive.notes.write_hint(run.id, f"mind the last row {evil}")
+
+
 def propose(
     archive: Archive, job: Job, candidate: Candidate, rewrites: tuple[Rewrite, ...], *, evil: str, paid: bool
 ) -> None:
@@ -199,8 +233,6 @@ def propose(
         decision=Decision.EVALUATE,
     )
     archive.ledger.decide(job, candidate, gate)
-    if job.operator is Operator.TUNE:
-        archive.notes.write_tuning(job, [Tuned(configuration="BLOCK=64", cases=1, score_ns=5e3, reason=None)])
 
 
 def parents_of(number: int) -> tuple[int, ...]:

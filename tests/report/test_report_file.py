@@ -118,6 +118,7 @@ def test_what_a_candidate_or_a_model_wrote_is_text_wherever_it_stands(page: Path
     assert {tag for tag, _ in reader.elements} == known, "no element came from outside"
     assert not reader.all("img") and "onerror" not in {name for _, a in reader.elements for name in a}
     assert len(reader.scripts) == len(harmless.scripts) - 1, "one chunk less, and nothing more"
+    assert "no rewrite applies </script>" in "".join(reader.text)
     for attributes, text in reader.scripts:
         if attributes.get("type") == "application/json":
             assert "<" not in text

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import postgresql_server
 import pytest
-from report_examples import a_run, roofs
+from report_examples import a_run, more_of, roofs
 
 from kernelevo import open_archive
 from kernelevo.archive import Archive
@@ -60,6 +60,23 @@ def test_the_report_agrees_with_what_the_archive_says_in_other_ways(archive: Arc
     assert sum(stage_seconds(history).values()) == pytest.approx(
         sum(s.waited_seconds + s.evaluation_seconds for s in history.steps)
     )
+
+
+def test_iterations_without_a_candidate_that_tune_and_that_are_not_told(archive: Archive) -> None:
+    run = a_run(archive, 13)
+    more_of(archive, run)
+    history = gather(archive, run.id)
+    assert (len(history.nodes), len(history.steps), history.untold) == (14, 15, 1)
+    assert failures(history.steps)["propose", "no candidate"] == 1
+    none = next(s for s in history.steps if s.iteration == 13)
+    assert (none.candidate, none.reason, none.evaluated) == (None, "no rewrite applies ", False)
+    tuned = next(n for n in history.nodes.values() if n.job.iteration == 14)
+    assert tuned.changes == ("tunable(BLOCK=64)",)
+    assert [t.configuration for t in history.tuned[14]] == ["BLOCK=64", "BLOCK=99"]
+    assert history.hints == ("mind the last row ",)
+    credits = {c.name: c for c in by_operator(history)}
+    assert (credits["repair"].tries, credits["repair"].candidates) == (1, 0)
+    assert credits["tune"].requests == 0 and words.cost_of(credits["tune"]) == "nothing asked"
 
 
 def test_a_cost_that_nobody_knows_is_never_0(history: History) -> None:

@@ -239,7 +239,7 @@ def test_hostile_text_does_nothing_and_is_shown_as_it_is(chromium: Browser, evil
     with opened(chromium, evil_page) as shown:
         see_all(shown)
         crashed = row_id(shown, 8)
-        for number in range(1, 13):
+        for number in range(1, 14):
             shown.evaluate("id => { location.hash = id }", row_id(shown, number))
             in_panel(shown, row_id(shown, number))
             assert EVIL in shown.locator("#panel [data-source]").inner_text()
