@@ -82,9 +82,12 @@ def cuda() -> Iterator[CudaDevice]:
     device.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A headless Chromium for all tests that are marked browser; each opens pages of its own by `new_page(...)`."""
+    """A headless Chromium for a module's tests that are marked browser; each opens pages of its own by `new_page(...)`.
+
+    Of a module, not of the session: while it lives, its event loop runs here, and `asyncio.run` is refused.
+    """
     from playwright.sync_api import sync_playwright
 
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]

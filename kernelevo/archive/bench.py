@@ -2,7 +2,8 @@
 
 Takes a folder for temporary files, gives rows of milliseconds. The archives hold synthetic candidates with the rows
 of a real evaluation: a distinct source of about 2 kB, ten case verdicts, two timed cases with counters, a reply and a
-prompt. All belong to one run, which is the hardest case for selection.
+prompt. All belong to one run, which is the hardest case for selection. What others do with an archive in an iteration
+(decide, compare) is handed in, so that this module need not know them.
 
 Not covered: the time of a slow disk (see `commit` for this one's) and of models, builds and kernels.
 """
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kernelevo.archive import rows
@@ -62,13 +64,27 @@ class BenchRow:
     small_ms: float  # median, with 1,000 candidates
     large_ms: float  # median, with 100,000 candidates
 
+    @property
+    def ratio(self) -> float:
+        """1: it costs the same, however many candidates there are."""
+        return self.large_ms / self.small_ms
+
+
+Operation = Callable[[Archive, Job, Candidate], object]  # the next job of the run, and a candidate not recorded yet
+
 
 def bench_archive(
-    folder: Path | None = None, *, small: int = SMALL, large: int = LARGE, repeats: int = 30
+    folder: Path | None = None,
+    *,
+    small: int = SMALL,
+    large: int = LARGE,
+    repeats: int = 30,
+    operations: Mapping[str, Callable[[], Operation]] | None = None,
 ) -> list[BenchRow]:
     """Fills two temporary archives and times the same operations in both; milliseconds, medians of `repeats`.
 
     folder: where the temporary archives lie; the system's temporary folder if None. 100,000 candidates need 1.3 GB.
+    operations: more to be timed, by name; each is made anew for each archive, and called once before it is timed.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix="kernelevo-bench-") as temporary:
         columns = []
@@ -78,16 +94,21 @@ def bench_archive(
             with open_archive(path) as archive:
                 fill(archive, count)
             filled = (time.perf_counter() - started) * 1e3
-            columns.append(measure(path, count, repeats) | {"fill, per candidate": filled / count})
+            columns.append(measure(path, count, repeats, operations or {}) | {"fill, per candidate": filled / count})
     return [BenchRow(name=name, small_ms=columns[0][name], large_ms=columns[1][name]) for name in columns[0]]
 
 
-def measure(path: Path, count: int, repeats: int) -> dict[str, float]:
-    """Milliseconds of each operation on a filled archive."""
+def measure(
+    path: Path, count: int, repeats: int, operations: Mapping[str, Callable[[], Operation]]
+) -> dict[str, float]:
+    """Milliseconds of each operation on a filled archive: first what should not grow, then what does by its nature."""
     found: dict[str, float] = {}
+    grows: dict[str, float] = {}
     found["open and close"] = median_ms(lambda _: open_archive(path).close(), repeats)
     with open_archive(path) as archive:
-        found["first scored() of a run"] = median_ms(lambda _: archive.scored(RUN.id), 1)
+        grows["grows: scored(), the first of a process"] = median_ms(lambda _: archive.scored(RUN.id), 1)
+        grows["grows: leaderboard(), the first of a process"] = median_ms(lambda _: archive.leaderboard(TASK.name), 1)
+        archive.trials(RUN.id, before_iteration=count, before_generation=count)
         new = iter(synthetic_iterations(start=count, stop=count + repeats, seed=1))
         parts: dict[str, list[float]] = {}
         for _ in range(repeats):
@@ -95,12 +116,23 @@ def measure(path: Path, count: int, repeats: int) -> dict[str, float]:
                 parts.setdefault(name, []).append(milliseconds)
         found |= {name: statistics.median(values) for name, values in parts.items()}
         found["commit of one small row"] = median_ms(lambda i: archive.reopen_run(RUN.id), repeats)
+        job, candidate, *_ = next(synthetic_iterations(start=count + repeats, stop=count + repeats + 1, seed=2))
+        for name, make in operations.items():
+            found[name] = warm_ms(partial(make(), archive, job, candidate), repeats)
         some = archive.scored(RUN.id)[count // 2].candidate
         found["candidate()"] = median_ms(lambda _: archive.candidate(some), repeats)
         found["known()"] = median_ms(lambda _: archive.known(some, TASK, "emulator"), repeats)
-        found["lineage()"] = median_ms(lambda _: archive.lineage(some), 3)
-        found["leaderboard(), ten places"] = median_ms(lambda _: archive.leaderboard(TASK.name), 3)
-    return found
+        found["leaderboard(), ten places"] = median_ms(lambda _: archive.leaderboard(TASK.name), repeats)
+        grows["grows: lineage() of one from the middle, with its depth"] = median_ms(lambda _: archive.lineage(some), 3)
+        grows["grows: list_runs()"] = median_ms(lambda _: archive.list_runs(), 3)
+        grows["grows: ledger.cost() of the run"] = median_ms(lambda _: archive.ledger.cost(RUN.id), 3)
+    return found | grows
+
+
+def warm_ms(operation: Callable[[], object], repeats: int) -> float:
+    """The median of `repeats` after one that does not count."""
+    operation()
+    return median_ms(lambda _: operation(), repeats)
 
 
 def one_iteration(
@@ -108,12 +140,14 @@ def one_iteration(
 ) -> dict[str, float]:
     """Everything that the archive does for one iteration of evolve, in milliseconds."""
     steps: list[tuple[str, Callable[[], object]]] = [
-        ("iteration: scored()", lambda: archive.scored(RUN.id)),
+        ("iteration: scored()", lambda: archive.scored(RUN.id, before_generation=job.generation)),
+        ("iteration: trials()", lambda: trials_before(archive, job)),
         ("iteration: record_job()", lambda: archive.record_job(job)),
         ("iteration: candidate() of the parent", lambda: archive.candidate(job.parents[0], run=RUN.id)),
         ("iteration: feedback() of the parent", lambda: archive.feedback(job.parents[0], TASK, "emulator")),
         ("iteration: record_reply()", lambda: archive.record_reply(job, 0, prompt, reply)),
         ("iteration: known() of a new candidate", lambda: archive.known(candidate.id, TASK, "emulator")),
+        ("iteration: known_kernel() of a new candidate", lambda: archive.known_kernel("new", TASK, "emulator")),
         ("iteration: record()", lambda: archive.record(job, candidate, evaluation)),
     ]
     found = {}
@@ -122,6 +156,10 @@ def one_iteration(
         step()
         found[name] = (time.perf_counter() - started) * 1e3
     return found | {"iteration: all of it": sum(found.values())}
+
+
+def trials_before(archive: Archive, job: Job) -> object:
+    return archive.trials(RUN.id, before_iteration=job.iteration, before_generation=job.generation)
 
 
 def median_ms(operation: Callable[[int], object], repeats: int) -> float:
@@ -256,6 +294,8 @@ def synthetic_evaluation(candidate: str, rng: random.Random) -> Evaluation:
         timing=timing if passed else None,
         timing_reason=None,
         stages=tuple(Stage(name=name, outcome=StageOutcome.PASSED, seconds=0.2) for name in STAGES[:-1]),
+        source_key=f"source of {candidate}",
+        kernel_key=f"kernel of {candidate}",
     )
 
 

@@ -21,9 +21,9 @@ QUERIES: dict[str, tuple[str, str]] = {
     "best": (
         "The best kernel of each task, with its source",
         """
-SELECT b.task, b.device, b.target, b.kind, b.method, b.candidate, b.score_ns / 1000 AS score_us, s.text
+SELECT b.task, b.device, b.target, b.kind, b.method, b.candidate, b.score_ns / 1000 AS score_us, s.text AS source
 FROM leaderboard b JOIN candidates c ON c.id = b.candidate JOIN sources s ON s.id = c.source_id
-WHERE b.place = 1
+WHERE b.place = 1 ORDER BY b.task, b.device, b.target, b.kind, b.method
 """,
     ),
     "top_ten": (

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 
 from kernelevo.archive import bench, open_archive
 from kernelevo.archive.queries import QUERIES, in_postgresql
+from kernelevo.cli.bench import comparing, deciding
 from kernelevo.records import Operator, Rewrite, TimingKind
 
 TASK = examples.task()
@@ -200,7 +201,8 @@ def test_the_benchmark_fills_what_recording_would_have_filled(tmp_path: Path) ->
 
 
 def test_the_benchmark_reports_both_sizes(tmp_path: Path) -> None:
-    rows = bench.bench_archive(tmp_path, small=10, large=60, repeats=3)
-    assert all(row.small_ms > 0 and row.large_ms > 0 for row in rows)
-    assert {"iteration: all of it", "open and close", "leaderboard(), ten places"} <= {row.name for row in rows}
+    more = {"decide": deciding, "novelty": comparing}
+    rows = bench.bench_archive(tmp_path, small=10, large=60, repeats=3, operations=more)
+    assert all(row.small_ms > 0 and row.ratio == row.large_ms / row.small_ms for row in rows)
+    assert {"iteration: all of it", "open and close", "leaderboard(), ten places", *more} <= {row.name for row in rows}
     assert list(tmp_path.iterdir()) == []
