@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +35,15 @@ def server() -> Iterator[ProviderServer]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory, server: ProviderServer) -> tuple[Path, list[Entry]]:
+    """The folder of a run that was killed before its last job, and the provider's log until then."""
+    folder = tmp_path_factory.mktemp("begun")
+    killed = run(folder, server.url, POINTS[0])
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    return folder, list(server.log)
+
+
 def run(folder: Path, url: str, point: str) -> subprocess.CompletedProcess[str]:
     (folder / "kernelevo.toml").write_text("[prices]\n" + MODEL_PRICE.format(url=url))
     tests = Path(__file__).resolve().parents[1]
@@ -55,15 +65,21 @@ def run(folder: Path, url: str, point: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(point: str, tmp_path: Path, server: ProviderServer) -> None:
+def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
+    point: str, tmp_path: Path, server: ProviderServer, begun: tuple[Path, list[Entry]]
+) -> None:
+    before, log = begun
+    for file in before.glob("a.sqlite*"):  # the log that SQLite was killed with belongs to it
+        shutil.copy(file, tmp_path)
     first = len(server.log)
-    killed = run(tmp_path, server.url, point)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    if point != POINTS[0]:
+        killed = run(tmp_path, server.url, point)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
     resumed = run(tmp_path, server.url, "none")
     assert resumed.returncode == 0, resumed.stderr
     cut_off = 1 if point in (*CUT_OFF, *NEVER_SENT) else 0
-    log = server.log[first:]
-    lineages.append(check_books(tmp_path / "a.sqlite", log, cut_off=cut_off, lost=1 if point in CUT_OFF else 0))
+    asked = [*log, *server.log[first:]]
+    lineages.append(check_books(tmp_path / "a.sqlite", asked, cut_off=cut_off, lost=1 if point in CUT_OFF else 0))
     assert lineages[-1] == lineages[0], "it went another way than those that were killed elsewhere"
 
 
