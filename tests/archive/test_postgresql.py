@@ -15,11 +15,16 @@ from pathlib import Path
 import archive_examples as examples
 import pytest
 from postgresql_server import Server
+from small_task import write_small_task
 from sqlalchemy import inspect
 
+from kernelevo import evolve, load_task
 from kernelevo.archive import Archive, open_archive, schema
-from kernelevo.archive.connection import connect, writing
+from kernelevo.archive.care import find_flaws
+from kernelevo.archive.connection import connect, reading, writing
+from kernelevo.devices.emulator import EmulatorDevice
 from kernelevo.errors import ArchiveError, SchemaError, UsageError
+from kernelevo.lineage import lineage_hash
 
 pytestmark = pytest.mark.postgres
 
@@ -57,8 +62,6 @@ def test_two_writers_that_find_an_empty_database_lose_nothing(server: Server) ->
 
 
 def test_a_reader_sees_one_state_from_beginning_to_end(url: str) -> None:
-    from kernelevo.archive.connection import reading
-
     query = "SELECT COUNT(*) FROM runs"
     with open_archive(url) as writer, open_archive(url, read_only=True) as reader:
         with reading(reader.engine) as connection:
@@ -103,6 +106,25 @@ def wait_until(condition: Callable[[], bool]) -> None:
             return
         threading.Event().wait(0.05)
     raise AssertionError("it did not happen within ten seconds")
+
+
+@pytest.mark.nvcc
+@pytest.mark.slow
+def test_a_run_in_a_server_goes_on_is_repeated_and_is_the_one_that_a_file_has(
+    server: Server, emulator: EmulatorDevice, tmp_path: Path
+) -> None:
+    """Into a database that nobody has touched yet."""
+    small = load_task(str(write_small_task(tmp_path)))
+    hashes = set()
+    for place in (server.new_database(), str(tmp_path / "file.sqlite")):
+        with open_archive(place) as archive:
+            run = evolve(small, archive, device=emulator, generations=1, population=2, seed=3).run
+            assert evolve(small, archive, device=emulator, resume=run.id).run == run
+            again = evolve(small, archive, device=emulator, replay=run.id).run
+            assert find_flaws(archive) == ()
+            hashes |= {lineage_hash(archive, one.id) for one in (run, again)}
+            assert len(archive.leaderboard(small.name)) >= 1
+    assert len(hashes) == 1
 
 
 # --- what goes wrong, in words

@@ -12,10 +12,12 @@ from pathlib import Path
 import archive_examples as examples
 import pytest
 import typer
+from postgresql_server import Server
 from test_files import as_nobody, start_writer
 from typer.testing import CliRunner
 
 from kernelevo.archive import open_archive
+from kernelevo.archive.merge import merge
 from kernelevo.cli import complete
 
 RUN, OTHER = examples.run().id, "r-000000000002"
@@ -48,7 +50,7 @@ def commands() -> typer.Typer:
     return complete()
 
 
-def invoke(arguments: tuple[str, ...], archive: Path, **places: Path) -> str:
+def invoke(arguments: tuple[str, ...], archive: Path | str, **places: Path) -> str:
     """What a command says; how it failed, with its exit code in front."""
     given = [str(places.get(word, word)) for word in arguments]
     done = CliRunner().invoke(commands(), [*given, "--archive", str(archive)])
@@ -93,6 +95,21 @@ def test_a_command_that_reads_works_where_nothing_may_be_written(arguments: tupl
         Path(temporary).chmod(0o755)
         assert said and not said.startswith("exit code")
         assert sorted(os.listdir(temporary)) == ["archive.sqlite", "free"]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("arguments", [read for read in READS if read[0] != "report"], ids=" ".join)
+def test_a_command_that_reads_says_the_same_of_a_server(arguments: tuple[str, ...], full: Path, copied: str) -> None:
+    assert invoke(arguments, copied) == invoke(arguments, full)
+
+
+@pytest.fixture(scope="module")
+def copied(full: Path, server: Server) -> str:
+    """The same archive in PostgreSQL."""
+    url = server.new_database(like="template")
+    with open_archive(full, read_only=True) as file, open_archive(url) as archive:
+        merge(file, archive)
+    return url
 
 
 @pytest.mark.parametrize("arguments", WRITES, ids=" ".join)
