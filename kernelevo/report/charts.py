@@ -377,7 +377,7 @@ def behaviours(history: History) -> Chart:
         go.Heatmap(
             z=[[n.score_ns / scale if n and n.score_ns else None for n in row] for row in grid],
             x=[plain(limit) for limit in limits],
-            y=[plain(technique) for technique in techniques],
+            y=[plain(technique).replace(" ", "<br>") for technique in techniques],  # for narrow screens
             text=[
                 [
                     f"{duration(n.score_ns)}<br>{len(cells[technique, limit])}" if n else ""
@@ -398,7 +398,7 @@ def behaviours(history: History) -> Chart:
         )
     )
     figure.update_xaxes(
-        title=f"limited by; times are {history.basis.kind.value.upper()}", side="bottom", showgrid=False
+        title=f"limited by ({history.basis.kind.value.upper()} times)", side="bottom", showgrid=False
     )
     figure.update_yaxes(showgrid=False, automargin=True)
     return Chart(
