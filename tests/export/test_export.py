@@ -137,6 +137,28 @@ def test_packages_of_other_shapes_pass_their_own_tests(
     assert tested.returncode == 0 and "skipped" not in tested.stdout, tested.stdout + tested.stderr
 
 
+def test_a_compiled_kernel_in_the_package_is_found_and_hides_nothing(tmp_path: Path, run_in_process: Process) -> None:
+    """The importing of a module sets its name in the package: it must not be one that is used there."""
+    with open_archive(GALLERY, read_only=True) as archive:
+        source = export(archive, "rmsnorm", tmp_path / "package").folder / "src"
+    names = (tmp_path / "package" / "setup.py").read_text()
+    assert 'f"rmsnorm_kernel._cuda_{name}"' in names
+    for kernel in ("forward", "backward"):
+        stand_in = f"def {kernel}(*values):\n    return values[0]\n"
+        (source / "rmsnorm_kernel" / f"_cuda_{kernel}.py").write_text(stand_in)
+    program = """
+import torch
+from rmsnorm_kernel import rmsnorm
+from rmsnorm_kernel._kernels import kernel
+
+assert kernel("forward")(3) == 3 and kernel("backward")(4) == 4
+x = torch.rand(2, 8, requires_grad=True)
+rmsnorm(x, torch.rand(8), 1e-5).sum().backward()
+"""
+    done = run_in_process("-c", program, PYTHONPATH=str(source))
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.gpu
 @pytest.mark.slow
 def test_a_package_works_on_a_gpu(exported: Callable[[str], Exported], run_in_process: Process) -> None:

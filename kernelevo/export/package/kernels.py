@@ -41,8 +41,8 @@ def kernel(name: str) -> Callable[..., Any]:
         from kernelevo.export.emulated import load
 
         module = load(source.read_text(encoding="utf-8"), name)
-    elif importlib.util.find_spec(f"{_PACKAGE}._{name}") is not None:
-        module = importlib.import_module(f"{_PACKAGE}._{name}")
+    elif importlib.util.find_spec(f"{_PACKAGE}._cuda_{name}") is not None:
+        module = importlib.import_module(f"{_PACKAGE}._cuda_{name}")
     else:
         if not torch.version.cuda:
             raise RuntimeError(
