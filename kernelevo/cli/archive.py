@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from kernelevo.cli.complete import complete_id, complete_task
 from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console, duration, evaluation_lines, lineage_tree, progress_lines, rows, status
 from kernelevo.config import read_settings
@@ -37,7 +38,9 @@ def opened(path: str | None) -> Archive:
 
 @group.command()
 def best(
-    task: Annotated[str | None, typer.Argument(help="a task's name; all tasks when left out")] = None,
+    task: Annotated[
+        str | None, typer.Argument(help="a task's name; all tasks when left out", autocompletion=complete_task)
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="places of each board")] = 10,
     archive: ArchiveOption = None,
     json_: JsonOption = False,
@@ -58,7 +61,9 @@ def best(
 
 @group.command("list")
 def list_(
-    task: Annotated[str | None, typer.Argument(help="a task's name; all tasks when left out")] = None,
+    task: Annotated[
+        str | None, typer.Argument(help="a task's name; all tasks when left out", autocompletion=complete_task)
+    ] = None,
     archive: ArchiveOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -84,7 +89,12 @@ def list_(
 
 @group.command()
 def show(
-    id_: Annotated[str, typer.Argument(metavar="ID", help="a run (r-...) or a candidate (c-...), or its beginning")],
+    id_: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="a run (r-...) or a candidate (c-...), or its beginning", autocompletion=complete_id
+        ),
+    ],
     source: Annotated[
         bool, typer.Option("--source", help="print the candidate's CUDA source and nothing else")
     ] = False,
@@ -105,7 +115,7 @@ def show(
 
 @group.command()
 def lineage(
-    candidate: Annotated[str, typer.Argument(help="a candidate's id, or its beginning")],
+    candidate: Annotated[str, typer.Argument(help="a candidate's id, or its beginning", autocompletion=complete_id)],
     archive: ArchiveOption = None,
     json_: JsonOption = False,
 ) -> None:

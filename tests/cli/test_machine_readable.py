@@ -92,7 +92,7 @@ def test_a_run_as_json_has_its_progress_on_standard_error_and_quiet_has_none(tmp
     [
         ("kernelevo tasks show soft", "softmax"),
         ("kernelevo evolve rmsnorm_b", "rmsnorm_backward"),
-        ("kernelevo stop r-", "r-"),
+        ("kernelevo archive show r-", "r-"),
         ("kernelevo export c-", "c-"),
         ("kernelevo arch", "archive"),
     ],
