@@ -11,6 +11,7 @@ Not covered: what a source means. Renaming a variable makes two sources unlike; 
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Callable, Sequence
 
@@ -29,39 +30,52 @@ _SEEDS = np.random.default_rng(20_250_101).integers(0, 2**32, size=(SIZE, 1), dt
 
 
 class Novelty:
-    """Signatures of the sources of one run. Not for several threads at once."""
+    """Signatures of the sources of one run, each made once. Threads may share it."""
 
     def __init__(self, words: Callable[[str], Sequence[str]]) -> None:
         """words: a source to its words, in their order."""
         self._words = words
-        self._ids: list[str] = []
-        self._seen: set[str] = set()
+        self._lock = threading.Lock()
+        self._columns: dict[str, int] = {}
         self._rows: Bytes = np.empty((SIZE, FIRST_CAPACITY), np.uint8)  # one column per source: a scan reads in order
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._columns)
+
+    def __contains__(self, candidate: str) -> bool:
+        return candidate in self._columns
 
     def add(self, candidate: str, source: str) -> None:
         """Remembers a source under a candidate's id; an id that is known already stays as it is."""
-        if candidate in self._seen:
+        if candidate in self._columns:
             return
-        if len(self._ids) == self._rows.shape[1]:
-            self._rows = np.concatenate([self._rows, np.empty_like(self._rows)], axis=1)
-        self._rows[:, len(self._ids)] = signature(shingles(self._words(source)))
-        self._ids.append(candidate)
-        self._seen.add(candidate)
+        made = signature(shingles(self._words(source)))
+        with self._lock:
+            if candidate in self._columns:
+                return
+            count = len(self._columns)
+            if count == self._rows.shape[1]:
+                self._rows = np.concatenate([self._rows, np.empty_like(self._rows)], axis=1)
+            self._rows[:, count] = made
+            self._columns[candidate] = count
 
-    def nearest(self, source: str) -> tuple[str, float] | None:
-        """Id of the likest source, the earliest of equals, and how like it is, from 0 to 1. None: there is no other."""
-        if not self._ids:
-            return None
+    def nearest(self, source: str, *, among: Sequence[str] | None = None) -> tuple[str, float] | None:
+        """Id of the likest source, the earliest of equals, and how like it is, from 0 to 1. None: there is no other.
+
+        among: ids that are known, in their order; by default all, in the order in which they came.
+        """
         wanted = signature(shingles(self._words(source)))
-        matches, equal = np.zeros((2, len(self._ids)), np.uint8)
-        for row, value in zip(self._rows, wanted, strict=True):
-            np.equal(row[: len(self._ids)], value, out=equal.view(np.bool_))
-            np.add(matches, equal, out=matches)
+        with self._lock:
+            ids = list(self._columns if among is None else among)
+            rows = self._rows[:, : len(ids)] if among is None else self._rows[:, [self._columns[one] for one in ids]]
+            matches, equal = np.zeros((2, len(ids)), np.uint8)
+            for row, value in zip(rows, wanted, strict=True):
+                np.equal(row, value, out=equal.view(np.bool_))
+                np.add(matches, equal, out=matches)
+        if not ids:
+            return None
         best = int(matches.argmax())
-        return self._ids[best], similarity(int(matches[best]))
+        return ids[best], similarity(int(matches[best]))
 
 
 def similarity(matches: int) -> float:

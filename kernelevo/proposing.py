@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
-from kernelevo.build.canonical import code_tokens
 from kernelevo.decide import AGENT, visible
 from kernelevo.errors import ModelError
 from kernelevo.memory import gather
@@ -22,8 +22,11 @@ from kernelevo.novelty import Novelty
 from kernelevo.paying import has_room, pay
 from kernelevo.prompt import PromptTooLargeError, write_prompt
 from kernelevo.propose import propose, read_candidate, words_of
-from kernelevo.records import Candidate, Diagnostic, Job, Operator, Prompt, Reply
+from kernelevo.records import Candidate, Diagnostic, Job, Operator, Prompt, Reply, Run
 from kernelevo.site import Site
+
+if TYPE_CHECKING:
+    from kernelevo.archive import Archive
 
 FREE_ATTEMPTS = 8  # proposals of a free model per job before a duplicate is accepted
 PAID_ATTEMPTS = 3  # replies of a paid model per job: the first, and two with feedback on what was wrong
@@ -93,16 +96,26 @@ def too_like(site: Site, job: Job, candidate: Candidate) -> Diagnostic | None:
 
     Only what the decision could see counts, so that a repeated run refuses the same.
     """
-    novelty = Novelty(code_tokens)
-    horizon = visible(site.run, job.generation)
-    for scored in site.archive.scored(site.run.id, before_generation=horizon)[-COMPARED:]:
-        if scored.candidate != candidate.id:
-            novelty.add(scored.candidate, site.archive.candidate(scored.candidate, run=site.run.id).source)
-    nearest = novelty.nearest(candidate.source)
+    nearest = likest(site.novelty, site.archive, site.run, visible(site.run, job.generation), candidate)
     if nearest is None or nearest[1] < TOO_LIKE:
         return None
     text = f"it is nearly {nearest[0]}, which was evaluated before: similarity {nearest[1]:.2f}, {TOO_LIKE} is too much"
     return Diagnostic(severity="error", line=None, column=None, text=text, stage="read")
+
+
+def likest(
+    novelty: Novelty, archive: Archive, run: Run, before_generation: int, candidate: Candidate
+) -> tuple[str, float] | None:
+    """The likest of the run's newest candidates of the generations before, and how like it is; None: there is none.
+
+    novelty: what is known of the run's sources; those that it lacks are read from the archive.
+    """
+    newest = archive.scored(run.id, before_generation=before_generation)[-COMPARED:]
+    others = [scored.candidate for scored in newest if scored.candidate != candidate.id]
+    for other in others:
+        if other not in novelty:
+            novelty.add(other, archive.candidate(other, run=run.id).source)
+    return novelty.nearest(candidate.source, among=others)
 
 
 def reply_of(site: Site, job: Job, attempt: int, prompt: Prompt, model: Model) -> Reply:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kernelevo.budget import Budget
+from kernelevo.build.canonical import code_tokens
 from kernelevo.config import Settings
 from kernelevo.devices import Device
 from kernelevo.models import Model
+from kernelevo.novelty import Novelty
 from kernelevo.records import Candidate, Evaluation, Job, Run, Task
 from kernelevo.selection import Strategy
 
@@ -57,6 +59,7 @@ class Site:
     settings: Settings
     watch: Callable[[Event], None]  # may be called from any thread
     judges: tuple[Model, ...] = ()  # none: candidates are not judged before they are evaluated
+    novelty: Novelty = field(default_factory=lambda: Novelty(code_tokens))  # of the run's sources
     stopping: threading.Event = field(default_factory=threading.Event)  # set: nothing more is to be begun
     started: float = field(default_factory=time.monotonic)
     floor_ns: float | None = None  # what DRAM bandwidth alone takes; None: not known, or nobody asked

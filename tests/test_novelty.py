@@ -138,7 +138,7 @@ def test_a_hundred_thousand_sources_are_scanned_in_milliseconds() -> None:
     values = np.random.default_rng(1)
     seen.add("c-0", text)
     seen._rows = np.concatenate([seen._rows[:, :1], values.integers(0, 256, (SIZE, 99_999), dtype=np.uint8)], axis=1)
-    seen._ids += [f"c-{number}" for number in range(1, 100_000)]
+    seen._columns |= {f"c-{number}": number for number in range(1, 100_000)}
     times = []
     for _ in range(20):
         started = time.thread_time()
@@ -149,3 +149,15 @@ def test_a_hundred_thousand_sources_are_scanned_in_milliseconds() -> None:
 
 def test_a_signature_is_the_same_in_every_process() -> None:
     assert signature(np.array([1, 2, 3], np.uint32))[:8].tolist() == [77, 212, 48, 172, 244, 130, 241, 71]
+
+
+def test_among_some_the_nearest_is_one_of_them_and_the_earliest_of_equals() -> None:
+    seen = Novelty(code_tokens)
+    for name, source in SOURCES.items():
+        seen.add(name, source)
+    seen.add("gelu again", SOURCES["gelu"])
+    assert "gelu" in seen and "relu" not in seen and len(seen) == len(SOURCES) + 1
+    assert seen.nearest(SOURCES["gelu"], among=["softmax", "gelu again", "gelu"]) == ("gelu again", 1.0)
+    found = seen.nearest(SOURCES["gelu"], among=["softmax", "rmsnorm"])
+    assert found is not None and found[0] in ("softmax", "rmsnorm") and found[1] < 1.0
+    assert seen.nearest(SOURCES["gelu"], among=[]) is None

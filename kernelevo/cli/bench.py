@@ -23,10 +23,9 @@ from kernelevo.cli.complete import complete_task
 from kernelevo.cli.show import console, rows
 from kernelevo.config import Settings, read_settings
 from kernelevo.errors import UsageError, WorkerError
-from kernelevo.records import Candidate, Job, Task
+from kernelevo.records import Candidate, Task
 
 if TYPE_CHECKING:
-    from kernelevo.archive import Archive
     from kernelevo.archive.bench import Operation
 
 group = typer.Typer(help="Measures this machine: every number is of this run.", no_args_is_help=True)
@@ -80,15 +79,10 @@ def comparing() -> Operation:
     from kernelevo.archive.bench import RUN
     from kernelevo.build.canonical import code_tokens
     from kernelevo.novelty import Novelty
-    from kernelevo.proposing import COMPARED
+    from kernelevo.proposing import likest
 
-    def nearest(archive: Archive, job: Job, candidate: Candidate) -> object:
-        novelty = Novelty(code_tokens)
-        for scored in archive.scored(RUN.id, before_generation=job.generation)[-COMPARED:]:
-            novelty.add(scored.candidate, archive.candidate(scored.candidate, run=RUN.id).source)
-        return novelty.nearest(candidate.source)
-
-    return nearest
+    novelty = Novelty(code_tokens)
+    return lambda archive, job, candidate: likest(novelty, archive, RUN, job.generation, candidate)
 
 
 @group.command()

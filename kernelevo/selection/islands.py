@@ -28,7 +28,7 @@ from kernelevo.selection.baselines import begin
 from kernelevo.selection.choice import Choice
 from kernelevo.selection.operators import able, pick_model, stagnant, to_repair, to_simplify, to_tune
 from kernelevo.selection.parents import Weights, parent_weights, rank_weights, sample_parent
-from kernelevo.selection.standing import Standing
+from kernelevo.selection.standing import Standing, differences
 
 INSPIRATIONS = 2
 
@@ -55,6 +55,7 @@ class Islands:
         self.repair = repair
         self.simplify = simplify
         self._standing = Standing()
+        self._kin = Kin()
 
     def choose(self, population: Population, *, iteration: int, generation: int, rng: random.Random) -> Choice:
         standing = self._standing.update(population.scored)
@@ -98,7 +99,7 @@ class Islands:
         first = pool[0] if rng.random() < self.greed else sample_parent(pool, rng, self.weights)
         others = [s for s in everywhere if unlike(first, s)]
         if others:
-            near = kin(population.trials, first.candidate)
+            near = self._kin.update(population.trials).of(first.candidate)
             others = [s for s in others if s.candidate not in near]
         arms = [Operator.OPTIMIZE]
         if others:
@@ -137,15 +138,31 @@ def pick_operator(pulls: Sequence[Pull], arms: Sequence[Operator], rng: random.R
     return Operator(pick(valued, rng))
 
 
-def kin(trials: Sequence[Trial], candidate: str) -> set[str]:
-    """Parents and children of a candidate: one has what the other has, and joining them brings nothing."""
-    found: set[str] = set()
-    for trial in trials:
-        if trial.candidate == candidate:
-            found.update(trial.parents)
-        elif trial.candidate is not None and candidate in trial.parents:
-            found.add(trial.candidate)
-    return found
+class Kin:
+    """Parents and children of each candidate: one has what the other has, and joining them brings nothing.
+
+    Brought up to date rather than made anew, as Standing is.
+    """
+
+    def __init__(self) -> None:
+        self._trials: tuple[Trial, ...] = ()
+        self._near: dict[str, set[str]] = {}
+
+    def update(self, trials: tuple[Trial, ...]) -> Kin:
+        """This kin, of those trials."""
+        removed, added = differences(self._trials, trials)
+        if any(trial.candidate is not None for trial in removed):  # another run, or an earlier decision
+            self._near, added = {}, list(trials)
+        for trial in added:
+            if trial.candidate is not None:
+                for parent in trial.parents:
+                    self._near.setdefault(trial.candidate, set()).add(parent)
+                    self._near.setdefault(parent, set()).add(trial.candidate)
+        self._trials = trials
+        return self
+
+    def of(self, candidate: str) -> set[str]:
+        return self._near.get(candidate, set())
 
 
 def unlike(a: Scored, b: Scored) -> bool:

@@ -14,9 +14,11 @@ import random
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from kernelevo.records import Scored
+
+T = TypeVar("T")
 
 ELITES = 8  # of a cell that may become parents
 CHUNK = 512  # candidates that are compared at once
@@ -134,10 +136,10 @@ class Standing:
                 insort(self.cells.setdefault(cell_of(s), []), rank_of(s))
 
 
-def differences(old: tuple[Scored, ...], new: tuple[Scored, ...]) -> tuple[list[Scored], list[Scored]]:
+def differences(old: tuple[T, ...], new: tuple[T, ...]) -> tuple[list[T], list[T]]:
     """What is in `old` and not at the same place in `new`, and the reverse."""
-    removed: list[Scored] = []
-    added: list[Scored] = []
+    removed: list[T] = []
+    added: list[T] = []
     for start in range(0, max(len(old), len(new)), CHUNK):
         before, after = old[start : start + CHUNK], new[start : start + CHUNK]
         if before != after:

@@ -6,12 +6,13 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from kernelevo.records import Operator, Population, Scored
+from kernelevo.records import Operator, Population, Scored, Trial
 from kernelevo.selection import Choice, Strategy
-from kernelevo.selection.islands import Islands, IslandsByRank
+from kernelevo.selection.islands import Islands, IslandsByRank, Kin
 from kernelevo.selection.operators import PATIENCE
 from kernelevo.selection.parents import parent_weights, rank_weights
 
@@ -178,3 +179,26 @@ def test_prompts_are_shown_the_best_of_two_other_behaviours() -> None:
     choices = [c for c in draws(Islands(greed=1.0), population) if c.operator is Operator.OPTIMIZE]
     assert choices
     assert {frozenset(c.inspirations) for c in choices} == {frozenset({"c-2", "c-4"})}
+
+
+def test_kin_that_is_kept_up_to_date_is_the_kin_of_its_trials() -> None:
+    rng = random.Random(0)
+    kept = Kin()
+    for _ in range(30):
+        trials: list[Trial] = []
+        for _ in range(30):  # one more, one more told; sometimes another run begins
+            if trials and rng.random() < 0.5:
+                place = rng.randrange(len(trials))
+                trials[place] = replace(trials[place], told=True, candidate=f"c-{place}")
+            parents = [rng.randrange(8) for _ in range(rng.randrange(3))]
+            trials.append(trial(len(trials), parents=parents, told=False))
+            given = tuple(trials[: rng.randrange(len(trials) + 1)]) if rng.random() < 0.1 else tuple(trials)
+            kept.update(given)
+            for one in range(8):
+                expected: set[str] = set()
+                for made in given:
+                    if made.candidate == f"c-{one}":
+                        expected.update(made.parents)
+                    if made.candidate is not None and f"c-{one}" in made.parents:
+                        expected.add(made.candidate)
+                assert kept.of(f"c-{one}") == expected
