@@ -9,7 +9,7 @@ Rules of `lint`, over the TEST cases, HIDDEN cases drawn for it, and the text of
     no teeth             a typical wrong output (zeros, the mean, ...) passes every TEST case (verify/teeth.py)
     nearly constant      an output hardly varies, as a whole or along an axis that is longer than one
     dead input           no output depends on it
-    idle initialisation  the inputs, or the outputs, are the same however parameters are drawn
+    idle initialisation  the inputs, or the outputs, are the same however parameters are drawn; or they are all one
     idle size            a size changes no shape
     impure               the reference writes to its inputs or gives them back; or two runs differ
     own state            reference.py imports a clock, the environment or the like, or changes a global
@@ -204,6 +204,12 @@ def _dead_inputs(task: Task, cases: Cases) -> Iterator[Flaw]:
 
 def _idle_initialisations(task: Task, cases: Cases) -> Iterator[Flaw]:
     """Parameters drawn differently must change the inputs, and by them the outputs, whatever the activations are."""
+    if task.initialisations == ("ones",):
+        yield Flaw(
+            kind="idle initialisation",
+            text="parameters are all one in every case: a kernel that ignores them passes",
+            repair='add another to initialisations, such as "normal"',
+        )
     if len(task.initialisations) < 2:
         return
     case = cases[-1][0]

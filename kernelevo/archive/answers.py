@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -94,6 +95,11 @@ class Placing:
     method: str  # Timing.method
     candidate: str  # candidate id
     score_ns: float
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The numbers in the method: of "prediction 2" and "prediction 10" the second is newer."""
+        return tuple(int(number) for number in re.findall(r"\d+", self.method))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,11 +52,14 @@ def best(
             return print_json(placings)
         if not placings:
             raise UsageError("the archive has no time yet", next_step=f"kernelevo evolve {task or 'rmsnorm'}")
+        # Of one task, what compares with today's times comes last, where one looks.
+        placings.sort(key=lambda p: (p.task, p.kind.value, p.device, p.target, p.version, p.place))
         for board, places in groupby(placings, key=lambda p: (p.task, p.device, p.target, p.kind.value, p.method)):
             cells = [[str(p.place), p.candidate, duration(p.score_ns)] for p in places]
             title = f"{board[0]} on {board[1]}, {board[3].upper()} for {board[2]} by {board[4]}"
             console.print(rows(title, ["place", "candidate", "time"], cells, right=[0, 2]))
-        console.print(f"next: kernelevo archive show {placings[0].candidate}")
+        newest = [p for p in placings if p.place == 1][-1]
+        console.print(f"next: kernelevo archive show {newest.candidate}")
 
 
 @group.command("list")

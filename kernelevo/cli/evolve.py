@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
     from kernelevo.evolve import Evolution
 
 
-aside = Console(highlight=False, stderr=True)  # for people, while a machine may read standard output
+# For people, while a machine may read standard output. Lines of a file or pipe stay whole, as in show.console.
+aside = (
+    Console(highlight=False, stderr=True)
+    if sys.stderr.isatty()
+    else Console(highlight=False, stderr=True, width=1000, soft_wrap=True)
+)
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="no progress: only what it came to")]
 
 
@@ -169,8 +175,9 @@ def print_cost(cost: Cost) -> None:
     paid = cost.calls - cost.free_calls
     if not paid:
         return
+    asked = f"{paid} request{'s' * (paid != 1)}, {cost.failed_calls} of them failed"
     tokens = f"{cost.input_tokens} input tokens ({cost.cached_tokens} cached), {cost.output_tokens} output tokens"
-    console.print(f"{paid} requests, {cost.failed_calls} of them failed: {cost.cost_usd:.4f} US dollars, {tokens}")
+    console.print(f"{asked}: {cost.cost_usd:.4f} US dollars, {tokens}")
     if cost.calls_of_unknown_cost:
         console.print(f"the cost of {cost.calls_of_unknown_cost} requests is not known", style="yellow")
 

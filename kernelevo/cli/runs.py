@@ -41,6 +41,8 @@ def replay(
 
     settings = read_settings(archive=archive)
     if output is not None:
+        with open_archive(settings.archive, read_only=True) as opened:
+            opened.get_run(run)  # before anything is copied
         settings = settings.model_copy(update={"archive": copied(settings.archive, output)})
     with open_archive(settings.archive) as opened:
         before = opened.get_run(run)

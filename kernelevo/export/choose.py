@@ -7,7 +7,6 @@ is chosen, unless what is merely correct was asked for.
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,11 +72,9 @@ def choose(archive: Archive, wanted: str, *, standard: Standard, root: Path | No
 def best_first(places: Iterable[Placing]) -> list[Placing]:
     """Boards do not compare: measured times before predicted ones, newer methods before older ones."""
 
-    def order(place: Placing) -> tuple[bool, tuple[int, ...], int]:
-        version = tuple(-int(number) for number in re.findall(r"\d+", place.method))
-        return place.kind is not TimingKind.MEASURED, version, place.place
-
-    return sorted(places, key=order)
+    in_order = sorted(places, key=lambda place: place.place)
+    newest_first = sorted(in_order, key=lambda place: place.version, reverse=True)
+    return sorted(newest_first, key=lambda place: place.kind is not TimingKind.MEASURED)
 
 
 def _evaluated(archive: Archive, task: Task, places: Iterable[Placing]) -> Iterator[Chosen]:

@@ -397,9 +397,7 @@ def behaviours(history: History) -> Chart:
             hoverongaps=False,
         )
     )
-    figure.update_xaxes(
-        title=f"limited by ({history.basis.kind.value.upper()} times)", side="bottom", showgrid=False
-    )
+    figure.update_xaxes(title=f"limited by ({history.basis.kind.value.upper()} times)", side="bottom", showgrid=False)
     figure.update_yaxes(showgrid=False, automargin=True)
     return Chart(
         title=title,

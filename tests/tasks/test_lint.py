@@ -63,6 +63,7 @@ FLAWS = {
         ("reference", "x * weight + x", "(x * weight + x)[..., None].repeat(1, 1, 3)"),
     ),
     "dead": ("dead input", "no output depends on input 1", ("reference", "x * weight + x", "x * 2")),
+    "all_ones": ("idle initialisation", "are all one in every case", ("file", '["normal", "uniform"]', '["ones"]')),
     "same_weights": (
         "idle initialisation",
         "draw the same inputs",
