@@ -159,15 +159,6 @@ rmsnorm(x, torch.rand(8), 1e-5).sum().backward()
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.gpu
-@pytest.mark.slow
-def test_a_package_works_on_a_gpu(exported: Callable[[str], Exported], run_in_process: Process) -> None:
-    done = exported("rmsnorm")
-    path = str(done.folder / "src")
-    tested = run_in_process("-m", "pytest", "-q", str(done.folder / "tests"), PYTHONPATH=path)
-    assert tested.returncode == 0 and "skipped" not in tested.stdout, tested.stdout + tested.stderr
-
-
 @pytest.mark.parametrize("task", ["rmsnorm", "cross_entropy", "rmsnorm_backward"])
 def test_the_written_python_is_clean(task: str, exported: Callable[[str], Exported], run_in_process: Process) -> None:
     done = exported(task)

@@ -7,5 +7,5 @@ cd "$(dirname "$0")/../.."
 VERSION=${1:-3.12}
 mkdir -p .gpu-wheels
 .venv/bin/python -m pip download --quiet --only-binary=:all: --python-version "$VERSION" --constraint constraints.txt \
-  --dest .gpu-wheels pydantic tree-sitter tree-sitter-cuda
+  --dest .gpu-wheels pydantic tree-sitter tree-sitter-cuda sqlalchemy alembic jinja2
 ls .gpu-wheels

@@ -21,7 +21,7 @@ if ls "$WHEELS"/*.whl >/dev/null 2>&1; then
 fi
 export PYTHONPATH="$PWD:$PWD/tests/gpu:$WORK/site-packages${PYTHONPATH:+:$PYTHONPATH}"
 "$PYTHON" -c 'import torch; assert torch.version.cuda, f"torch {torch.__version__} is not a CUDA build"' || exit 2
-"$PYTHON" -c 'import pydantic, tree_sitter, tree_sitter_cuda, pybind11, pytest' || {
+"$PYTHON" -c 'import pydantic, tree_sitter, tree_sitter_cuda, pybind11, pytest, sqlalchemy, alembic, jinja2' || {
   echo "packages are missing; next: run tests/gpu/fetch_wheels.sh where there is a network, and bring $WHEELS" >&2
   exit 2
 }
