@@ -1,4 +1,4 @@
-"""A package from the gallery on a GPU: compiled there at first use, under inductor, with gradients, by its own tests."""
+"""A package from the gallery on a GPU: compiled at first use, under inductor, with gradients, by its own tests."""
 
 from __future__ import annotations
 
