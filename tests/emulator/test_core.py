@@ -392,17 +392,16 @@ def test_a_kernel_that_never_ends_is_stopped_and_located(kernels: Kernels, entry
 def test_a_launch_gets_its_time_where_others_have_the_core(kernels: Kernels) -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     busy = [sys.executable, "-c", "import time\nend = time.monotonic() + 200\nwhile time.monotonic() < end: pass"]
-    others = [subprocess.Popen(busy, start_new_session=True) for _ in range(3)]
+    other = subprocess.Popen(busy, start_new_session=True)  # one: this machine may have more to do than that
     try:
         began, ran = time.monotonic(), time.process_time()
         report = kernels.attempt("endless", 2, 64, np.zeros(64, I), I(0), seconds=0.4, threads=1)
         seconds, ran = time.monotonic() - began, time.process_time() - ran
     finally:
-        for other in others:
-            other.kill()
-            other.wait()
+        other.kill()
+        other.wait()
     assert report.status is LaunchStatus.TIMED_OUT
-    assert ran > 0.35 and seconds > 0.6, "a quarter of the core is not enough for it in 0.4 s"
+    assert ran > 0.35 and seconds > 0.6, "half of the core is not enough for it in 0.4 s"
 
 
 def test_denormals_are_kept(kernels: Kernels) -> None:

@@ -1,4 +1,4 @@
-"""Who answers a call. Tensors are on "meta" or the CPU here: what a kernel does on a GPU is in test_export.py."""
+"""Who answers a call. Tensors are on "meta" or the CPU here: what a kernel does on a GPU is in test_package.py."""
 
 from __future__ import annotations
 
