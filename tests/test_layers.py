@@ -111,3 +111,14 @@ def test_the_rule_finds_a_forbidden_edge() -> None:
     assert not is_allowed("archive", "emulator", "kernelevo.emulator")
     assert is_allowed("verify", "devices", "kernelevo.devices")
     assert not is_allowed("verify", "devices", "kernelevo.devices.emulator")
+
+
+def test_no_module_hides_what_its_package_defines() -> None:
+    """Importing a module sets its name in the package: a function of that name is gone from then on."""
+    hidden = []
+    for package in PACKAGE.rglob("__init__.py"):
+        modules = {path.stem for path in package.parent.iterdir() if path.suffix == ".py" or path.is_dir()}
+        for node in ast.parse(package.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in modules:
+                hidden.append(f"{package.relative_to(PACKAGE.parent)}:{node.lineno}: {node.name}")
+    assert not hidden

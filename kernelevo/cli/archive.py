@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from kernelevo.cli.complete import complete_id, complete_task
+from kernelevo.cli.completion import complete_id, complete_task
 from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console, duration, evaluation_lines, lineage_tree, progress_lines, rows, status
 from kernelevo.config import read_settings

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kernelevo.cli.archive import JsonOption, print_json
-from kernelevo.cli.complete import complete_task
+from kernelevo.cli.completion import complete_task
 from kernelevo.cli.show import console, rows
 from kernelevo.config import Settings, read_settings
 from kernelevo.errors import UsageError, WorkerError

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from kernelevo.cli.archive import JsonOption
-from kernelevo.cli.complete import complete_task
+from kernelevo.cli.completion import complete_task
 from kernelevo.cli.json import as_json
 from kernelevo.cli.show import console, evaluation_lines
 from kernelevo.config import read_settings

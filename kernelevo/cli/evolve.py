@@ -14,7 +14,7 @@ from rich.text import Text
 
 from kernelevo.budget import Budget
 from kernelevo.cli.archive import JsonOption, print_json
-from kernelevo.cli.complete import complete_run, complete_task
+from kernelevo.cli.completion import complete_run, complete_task
 from kernelevo.cli.show import console, diff, duration, lineage_tree, rows, score, status
 from kernelevo.config import Settings, read_settings
 from kernelevo.models.prices import price_of, unknown_price

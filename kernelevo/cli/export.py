@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from kernelevo.cli.archive import ArchiveOption, JsonOption, opened, print_json
-from kernelevo.cli.complete import complete_id
+from kernelevo.cli.completion import complete_id
 from kernelevo.cli.show import console
 from kernelevo.config import read_settings
 from kernelevo.errors import UsageError

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from kernelevo.cli.archive import ArchiveOption, opened
-from kernelevo.cli.complete import RunArgument
+from kernelevo.cli.completion import RunArgument
 from kernelevo.cli.show import console
 from kernelevo.config import read_settings
 from kernelevo.errors import UsageError

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kernelevo.cli.archive import ArchiveOption, JsonOption, print_json
-from kernelevo.cli.complete import RunArgument
+from kernelevo.cli.completion import RunArgument
 from kernelevo.cli.evolve import Progress, QuietOption, print_result, reporter, result_document, task_of_run
 from kernelevo.cli.show import console
 from kernelevo.config import read_settings

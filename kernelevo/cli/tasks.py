@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kernelevo.cli.archive import JsonOption, print_json
-from kernelevo.cli.complete import TaskArgument, complete_task
+from kernelevo.cli.completion import TaskArgument, complete_task
 from kernelevo.cli.show import console, rows
 from kernelevo.config import provider_key, read_settings
 from kernelevo.errors import ToolchainError
