@@ -38,8 +38,8 @@ class Kernel:
     operation: Operation  # its domain, `extend`, and the reference; the package's own class of that name
     folder: Path  # of the package, with VERIFICATION.md
 
-    def __call__(self, *values: Any) -> Any:
-        return self.function(*values)
+    def __call__(self, *values: Any, **named: Any) -> Any:
+        return self.function(*values, **named)
 
     def why_not(self, *values: Any) -> str | None:
         """Why PyTorch would answer this call, in words; None: the kernel does."""

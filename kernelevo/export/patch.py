@@ -52,7 +52,7 @@ def patch(
     replaces.
 
     Raises UsageError for a key that fits nothing in the model, or a module that lacks an argument of the kernel. Calls
-    of the model raise it where a kernel and the original differ, and leave the original in its place.
+    of the model raise it where a kernel and the original differ, until that place is restored.
     """
     patched = Patch()
     functions: dict[Callable[..., Any], Place] = {}
@@ -78,13 +78,22 @@ class Patch:
 
     def __init__(self) -> None:
         self.places: list[Place] = []  # in the order of the model's modules, functions last
-        self._classes: list[tuple[torch.nn.Module, type]] = []
+        self._classes: list[tuple[torch.nn.Module, type, type]] = []  # module, its class before, and ours
 
     def restore(self) -> None:
-        """Puts the originals back. Again: does nothing."""
+        """Puts the originals back. Again: does nothing. Raises UsageError where another patch came later and is on."""
+        for module, _, ours in self._classes:
+            if type(module) is not ours and self._last(module) is ours:
+                raise UsageError(
+                    f"{type(module).__name__} was patched again since", next_step="restore the later patch first"
+                )
         while self._classes:
-            module, before = self._classes.pop()
+            module, before, _ = self._classes.pop()
             module.__class__ = before
+
+    def _last(self, module: torch.nn.Module) -> type:
+        """The class that this patch gave a module last: two of its keys may fit the same one."""
+        return [ours for one, _, ours in self._classes if one is module][-1]
 
     def __enter__(self) -> Patch:
         return self
@@ -121,8 +130,9 @@ class Patch:
 
     def _change(self, module: torch.nn.Module, namespace: dict[str, Any]) -> None:
         before = type(module)
-        self._classes.append((module, before))
-        module.__class__ = type(before.__name__, (before,), {**namespace, "__module__": before.__module__})
+        ours = type(before.__name__, (before,), {**namespace, "__module__": before.__module__})
+        module.__class__ = ours
+        self._classes.append((module, before, ours))
 
 
 @dataclass(kw_only=True)
@@ -161,13 +171,14 @@ class Place:
 
         attributes: where the kernel's arguments are found that are not in the call.
         """
+        mode = (attributes.get("training"), torch.is_autocast_enabled("cuda"), torch.is_autocast_enabled("cpu"))
         if not isinstance(self.kernel, Kernel):
-            kind = repr([(n, _kind_of(v)) for n, v in [*enumerate(args), *kwargs.items()]])
+            kind = repr((mode, [(n, _kind_of(v)) for n, v in [*enumerate(args), *kwargs.items()]]))
             if kind in self.checked:
                 return self.kernel(*args, **kwargs)
             return self._first_call(original(*args, **kwargs), lambda: self.kernel(*args, **kwargs), kind)
         named = dict(zip([*self.names, *map(str, range(len(self.names), len(args)))], args, strict=False))
-        bound = _bound(self.kernel, {**named, **kwargs}, attributes)
+        bound = _bound(self.kernel, {**named, **kwargs}, attributes, mode)
         if bound is None:
             return original(*args, **kwargs)
         values, kind, lead = bound
@@ -239,14 +250,14 @@ def _forward_of(place: Place, before: Callable[..., Any]) -> Callable[..., Any]:
     wanted = place.kernel.operation.domain.arguments if isinstance(place.kernel, Kernel) else ()
 
     def forward(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        attributes = {argument.name: getattr(self, argument.name, None) for argument in wanted}
+        attributes = {name: getattr(self, name, None) for name in ("training", *(a.name for a in wanted))}
         return place.call(functools.partial(before, self), args, kwargs, attributes=attributes)
 
     return forward
 
 
 def _bound(
-    kernel: Kernel, call: Mapping[str, Any], attributes: Mapping[str, Any]
+    kernel: Kernel, call: Mapping[str, Any], attributes: Mapping[str, Any], mode: object
 ) -> tuple[list[Any], str, tuple[int, ...] | None] | None:
     """The kernel's arguments, the kind of call, the leading dimensions that were folded; None: no way."""
     left = dict(call)
@@ -263,7 +274,7 @@ def _bound(
         return None
     # Defaults that are given all the same (dtype=None), and what frames tell each other (_stacklevel), are no options.
     options = {name: v for name, v in left.items() if v is not None and not name.startswith("_")}
-    kind = repr((options, [_kind_of(value) for value in values]))
+    kind = repr((mode, options, [_kind_of(value) for value in values]))
     folded = _folded(values, [argument.dims for argument in wanted])
     return None if folded is None else (folded[0], kind, folded[1])
 

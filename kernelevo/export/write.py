@@ -144,6 +144,11 @@ def head(name: str, parameters: str, returns: str) -> str:
     return line if len(line) <= 120 else f"def {name}(\n    {parameters}\n) -> {returns}:"
 
 
+def quoted(text: str) -> str:
+    """Text that may stand in a docstring, whatever is in it."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
 def passed_cases(part: Chosen) -> list[Case]:
     """Those of the verdict that passed, smallest first."""
     assert part.evaluation.verdict is not None
@@ -199,4 +204,5 @@ def filled(template: str, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.globals["head"] = head
+    environment.filters["quoted"] = quoted
     return environment.get_template(template).render(**values)

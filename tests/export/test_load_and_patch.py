@@ -119,3 +119,30 @@ def test_an_own_function_that_is_wrong_is_refused() -> None:
         pytest.raises(UsageError, match=r"\[3, 3\] float64, not"),
     ):
         net(torch.randn(3, 3))
+
+
+def test_patches_are_undone_in_the_reverse_of_their_order() -> None:
+    net = Net()
+    first = kernelevo.patch(net, {"first": functional.silu})
+    second = kernelevo.patch(net, {torch.nn.SiLU: functional.silu, "first": functional.silu})
+    with pytest.raises(UsageError, match="SiLU was patched again since"):
+        first.restore()
+    second.restore()
+    first.restore()
+    first.restore()
+    assert type(net.first) is torch.nn.SiLU and type(net.second[0]) is torch.nn.SiLU
+
+
+def test_another_mode_is_compared_again() -> None:
+    """Dropout that evaluates gives its input; one that trains does not."""
+    net, x = torch.nn.Sequential(torch.nn.Dropout(0.5)), torch.rand(64, 64)
+    with kernelevo.patch(net, {torch.nn.Dropout: torch.clone}):
+        assert torch.equal(net.eval()(x), x)
+        with pytest.raises(UsageError, match="does not compute the same"):
+            net.train()(x)
+
+
+def test_a_patched_model_is_not_pickled_by_mistake(tmp_path: Path) -> None:
+    net = Net()
+    with kernelevo.patch(net, {"first": functional.silu}), pytest.raises(Exception, match="not the same object"):
+        torch.save(net, tmp_path / "net.pt")

@@ -6,7 +6,9 @@ import hashlib
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,9 @@ from kernelevo import load_task, open_archive
 from kernelevo.archive import Archive
 from kernelevo.cli import complete
 from kernelevo.errors import UsageError
-from kernelevo.export import LICENCES, Exported, Standard, choose, export
+from kernelevo.export import LICENCES, Exported, Standard, export
+from kernelevo.export.choose import choose
+from kernelevo.export.write import write
 from kernelevo.records import Candidate
 
 Process = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -251,6 +255,18 @@ def test_a_task_that_has_changed_since_is_refused(tmp_path: Path, gallery: Archi
     (folder / "task.toml").write_text((folder / "task.toml").read_text() + "\n")
     with pytest.raises(UsageError, match="has changed since"):
         export(gallery, "softmax", tmp_path / "package", root=tmp_path / "tasks")
+
+
+def test_no_words_of_a_task_break_the_written_python(tmp_path: Path, gallery: Archive, run_in_process: Process) -> None:
+    chosen = choose(gallery, "gelu", standard=Standard.PROMOTED, root=None)
+    odd = 'a """ b \\" {{ c }} {% d %} \\N{x} ü "'
+    task = replace(
+        chosen.task, title=odd, description=f"{odd}\n{odd}", signature=f"forward(x: Tensor[rows, cols]) {odd}"
+    )
+    write(tmp_path, gallery, replace(chosen, task=task), None, "none", package="odd", licence=None, author="nobody")
+    done = run_in_process("-c", "import odd; print(odd.__doc__, odd.gelu.__doc__)", PYTHONPATH=str(tmp_path / "src"))
+    assert done.returncode == 0 and done.stdout.count(odd) == 5, done.stdout + done.stderr
+    assert tomllib.loads((tmp_path / "pyproject.toml").read_text())["project"]["description"].startswith(odd)
 
 
 @pytest.mark.parametrize("licence", LICENCES)
