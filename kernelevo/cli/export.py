@@ -86,7 +86,7 @@ def export(
         console.print("it has no licence: --license writes one", markup=False)
     if built:
         console.print(str(built), markup=False)
-    console.print(f"next: pip install {built or output}", markup=False)
+    console.print(f"next: pip install {built or f'--no-build-isolation {output}'}", markup=False)
     console.print(f"      from {done.package} import {done.operation}", markup=False)
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LICENCES", "Exported", "Standard", "export"]
 
+RESERVED = ("functools", "gradients", "kernel", "reference", "reference_backward", "torch", "use_emulator", "warnings")
 LICENCES = ("MIT", "BSD-3-Clause", "Apache-2.0")
 
 
@@ -75,11 +76,16 @@ def export(
 
     Raises UsageError for what cannot be exported, with the reason; TaskError for a task that cannot be used.
     """
+    folder = folder.absolute()
     chosen = choose(archive, wanted, standard=standard, root=root, task=task)
     package = name or f"{chosen.task.name}_kernel"
     for word in (package, chosen.task.name):
         if not word.isidentifier() or keyword.iskeyword(word) or word.startswith("_"):
             raise UsageError(f"{word!r} is no name for a Python package", next_step="choose one with --name")
+    if chosen.task.name in RESERVED or chosen.task.name == chosen.task.name.upper():
+        raise UsageError(
+            f"{chosen.task.name!r} means something else in a package", next_step="rename the task's folder"
+        )
     if package == chosen.task.name:
         raise UsageError(f"the package cannot have its function's name, {package}", next_step="choose another --name")
     if licence not in (None, *LICENCES):
@@ -126,8 +132,10 @@ def find_backward(
         if wanted is not None:
             raise
         return None, str(error.args[0])
-    smallest = min(task.cases, key=lambda case: (case.purpose is not Purpose.TEST, sum(case.sizes.values())))
-    wrong = is_gradient_of(found.task.reference, task.reference, inputs_of(task, smallest))
+    tests = [case for case in task.cases if case.purpose is Purpose.TEST]
+    ordinary = [case for case in tests if case.distribution == "normal"] or tests  # others may cancel all digits
+    judged = (is_gradient_of(found.task.reference, task.reference, inputs_of(task, case)) for case in ordinary)
+    wrong = next((reason for reason in judged if reason is not None), None)
     if wrong is None:
         return found, ""
     if wanted is not None:

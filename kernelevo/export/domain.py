@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -38,11 +39,11 @@ def domain_of(task: Task, cases: Iterable[Case]) -> Domain:
             raise UsageError(
                 f"{task.name}: {name} has several numbers of dimensions", next_step="give each a task of its own"
             )
-        dims = tuple(named.get(name, []))
+        dims = tuple(dim for dim in named.get(name, []) if re.fullmatch(r"[A-Za-z0-9_ *+-]+", dim))
         if len(dims) != len(next(iter(shapes))):
             dims = tuple(f"{name}.{axis}" for axis in range(len(next(iter(shapes)))))
         arguments.append(Argument(name=name, dims=dims))
-    arguments = _consistent(arguments, drawn)
+    arguments = _bounded(_consistent(arguments, drawn), drawn)
     for inputs in drawn:
         for argument, value in zip(arguments, inputs, strict=True):
             shape = value.shape if isinstance(value, torch.Tensor) else ()
@@ -88,6 +89,29 @@ def _consistent(arguments: Sequence[Argument], drawn: Sequence[tuple[Any, ...]])
         else:
             count = len(argument.dims or ())
             result.append(Argument(name=argument.name, dims=tuple(f"{argument.name}.{axis}" for axis in range(count))))
+    return result
+
+
+def _bounded(arguments: Sequence[Argument], drawn: Sequence[tuple[Any, ...]]) -> list[Argument]:
+    """The same with the bounds of integer tensors, which may be indices: below a dimension where all of them are."""
+    sizes = [Domain(arguments=tuple(arguments), dtypes=(), sizes={}).sizes_of(inputs) for inputs in drawn]
+    result = []
+    for place, argument in enumerate(arguments):
+        values = [inputs[place] for inputs in drawn]
+        if argument.dims is None or values[0].dtype.is_floating_point or values[0].dtype is torch.bool:
+            result.append(argument)
+            continue
+        held = [(int(v.min()), int(v.max()), s) for v, s in zip(values, sizes, strict=True) if v.numel()]
+        below = [
+            dim
+            for dim in dict.fromkeys(dim for _, _, s in held if isinstance(s, dict) for dim in s)
+            if all(isinstance(s, dict) and high < s[dim] for _, high, s in held)
+        ]
+        nearest = min(
+            below, key=lambda dim: sum(s[dim] - high for _, high, s in held if isinstance(s, dict)), default=""
+        )
+        most = nearest or max(high for _, high, _ in held)
+        result.append(replace(argument, bounds=(min(low for low, _, _ in held), most)))
     return result
 
 

@@ -5,19 +5,22 @@
 
 A replaced module keeps its parameters, hooks and place: only its class changes, to one whose forward asks the kernel.
 Functions are replaced while the model's forward runs. The first call of each place runs both, and raises where they
-differ; so does the first call with other options (a `dim`, an `approximate`), dtypes or numbers of dimensions. Outputs
-that are all one value show nothing: the original answers, and the next call is compared. What a kernel does not take,
-the original answers too.
+differ: in float64, to see that they mean the same, and as called, to see that the kernel is right. So does the first
+call with other options (a `dim`, an `approximate`), dtypes, numbers of dimensions, or in another mode. Outputs that are
+all one value show nothing: the original answers, and the next call is compared. What a kernel does not take, the
+original answers too.
 
 A kernel's arguments are those of the call, in order, and then, by name, the module's attributes or the function's other
-arguments: rmsnorm(x, weight, eps) takes x from the call, weight and eps from the module. Leading dimensions that a
-kernel does not have are folded into its first one.
+arguments: rmsnorm(x, weight, eps) takes x from the call, weight and eps from the module. A module with parameters that
+the kernel does not take is refused. Leading dimensions that a kernel does not have are folded into its first one.
 
-Not covered: pickling a patched model (restore it first); the first call inside torch.compile(fullgraph=True).
+Not covered: pickling a patched model (restore it first); the first call inside torch.compile(fullgraph=True); functions
+of a model that was compiled before.
 """
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import functools
 import inspect
@@ -33,7 +36,9 @@ from torch.overrides import TorchFunctionMode
 
 from kernelevo.errors import UsageError
 from kernelevo.export.load import Kernel, load
-from kernelevo.export.package.dispatch import relative_error
+from kernelevo.export.package.dispatch import relative_error, shows_something
+
+MEANING = 1e-6  # largest difference of two operations in float64 that are the same; some compute inside in float32
 
 Key = str | type | Callable[..., Any]  # name or pattern of modules, class of modules, or a function
 Replacement = str | Kernel | Callable[..., Any]  # what kernelevo.load takes or gives, or any function
@@ -78,22 +83,16 @@ class Patch:
 
     def __init__(self) -> None:
         self.places: list[Place] = []  # in the order of the model's modules, functions last
+        self.active = True  # False: the originals answer, also in copies of the model
         self._classes: list[tuple[torch.nn.Module, type, type]] = []  # module, its class before, and ours
 
     def restore(self) -> None:
-        """Puts the originals back. Again: does nothing. Raises UsageError where another patch came later and is on."""
-        for module, _, ours in self._classes:
-            if type(module) is not ours and self._last(module) is ours:
-                raise UsageError(
-                    f"{type(module).__name__} was patched again since", next_step="restore the later patch first"
-                )
+        """Puts the originals back, in whatever order patches are restored. Again: does nothing."""
+        self.active = False
         while self._classes:
-            module, before, _ = self._classes.pop()
-            module.__class__ = before
-
-    def _last(self, module: torch.nn.Module) -> type:
-        """The class that this patch gave a module last: two of its keys may fit the same one."""
-        return [ours for one, _, ours in self._classes if one is module][-1]
+            module, before, ours = self._classes.pop()
+            if type(module) is ours:  # otherwise another patch lies over it, whose class asks this one's
+                module.__class__ = before
 
     def __enter__(self) -> Patch:
         return self
@@ -104,33 +103,41 @@ class Patch:
         self.restore()
 
     def replace_modules(self, model: torch.nn.Module, key: str | type, kernel: Callable[..., Any]) -> None:
-        names = {name: module for name, module in model.named_modules() if name}
+        named = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
         if isinstance(key, str):
-            chosen = {name: module for name, module in names.items() if fnmatch.fnmatchcase(name, key)}
+            chosen = {name: module for name, module in named.items() if fnmatch.fnmatchcase(name, key)}
         else:
-            chosen = {name: module for name, module in names.items() if isinstance(module, key)}
+            chosen = {name: module for name, module in named.items() if isinstance(module, key)}
         if not chosen:
-            known = ", ".join(list(names)[:10]) or "it has none"
+            known = ", ".join(list(named)[:10]) or "it has none"
             raise UsageError(f"no module of the model is {key!r}", next_step=f"its modules: {known}")
-        for name, module in chosen.items():
-            place = Place(name=name, kernel=kernel)
-            place.check_arguments(module)
-            self._change(module, {"forward": _forward_of(place, type(module).forward)})
+        once = {id(module): (name, module) for name, module in reversed(chosen.items())}
+        for name, module in reversed(once.values()):
+            place = Place(name=name, kernel=kernel, names=names_of(type(module).forward)[1:])
+            place.check_module(module)
+            self._change(module, forward_of(place, type(module), self))
             self.places.append(place)
 
     def replace_functions(self, model: torch.nn.Module, functions: Mapping[Callable[..., Any], Place]) -> None:
         before = type(model).forward
 
-        def forward(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        def forward(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if not self.active:
+                return before(module, *args, **kwargs)
             with _Replacing(functions):
-                return before(self, *args, **kwargs)
+                return before(module, *args, **kwargs)
 
-        self._change(model, {"forward": forward})
+        self._change(model, forward)
         self.places += functions.values()
 
-    def _change(self, module: torch.nn.Module, namespace: dict[str, Any]) -> None:
+    def _change(self, module: torch.nn.Module, forward: Callable[..., Any]) -> None:
         before = type(module)
-        ours = type(before.__name__, (before,), {**namespace, "__module__": before.__module__})
+        if "forward" in vars(module):
+            raise UsageError(
+                f"a {before.__name__} of the model has a forward of its own, which hides that of its class",
+                next_step="patch before what put it there (hooks of a library), or leave this module out",
+            )
+        ours = type(before.__name__, (before,), {"forward": forward, "__module__": before.__module__})
         module.__class__ = ours
         self._classes.append((module, before, ours))
 
@@ -143,21 +150,29 @@ class Place:
     kernel: Callable[..., Any]
     names: tuple[str, ...] = ()  # of a function's parameters, where it tells them
     defaults: Mapping[str, Any] = field(default_factory=dict)  # of them
+    settings: str = ""  # of a module, as it prints them
     checked: set[str] = field(default_factory=set)  # kinds of calls of which one was compared
 
-    def check_arguments(self, module: torch.nn.Module) -> None:
-        """Raises UsageError for a module that lacks what the kernel wants to be given."""
+    def check_module(self, module: torch.nn.Module) -> None:
+        """Raises UsageError for a module that lacks what the kernel takes, or has parameters that it does not take."""
         if not isinstance(self.kernel, Kernel):
             return
-        taken = (
-            len([p for p in inspect.signature(type(module).forward).parameters.values() if p.default is p.empty]) - 1
-        )
-        for argument in self.kernel.operation.domain.arguments[max(taken, 1) :]:
-            if getattr(module, argument.name, None) is None:
+        wanted = [argument.name for argument in self.kernel.operation.domain.arguments]
+        how = "give patch a function that calls the kernel: {...: lambda x: kernel(x, ...)}"
+        parameters = inspect.signature(type(module).forward).parameters.values()
+        taken = len([p for p in parameters if p.default is p.empty]) - 1
+        for name in wanted[max(taken, 1) :]:
+            if getattr(module, name, None) is None:
                 raise UsageError(
-                    f"{self.name} ({type(module).__name__}) has no {argument.name}, which {self.kernel.name} takes",
-                    next_step="give patch a function that calls the kernel: {...: lambda x: kernel(x, ...)}",
+                    f"{self.name} ({type(module).__name__}) has no {name}, which {self.kernel.name} takes",
+                    next_step=how,
                 )
+        own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        if more := [name for name, tensor in own if tensor is not None and name not in wanted]:
+            raise UsageError(
+                f"{self.name} ({type(module).__name__}) has {more[0]}, which {self.kernel.name} does not take",
+                next_step=how,
+            )
 
     def call(
         self,
@@ -166,51 +181,120 @@ class Place:
         kwargs: Mapping[str, Any],
         *,
         attributes: Mapping[str, Any],
+        mode: object,
+        exact: Callable[[], Callable[..., Any]],
     ) -> Any:
         """The kernel's outputs, or the original's where the kernel does not take these arguments.
 
         attributes: where the kernel's arguments are found that are not in the call.
+        mode: whatever else the original's answer may depend on.
+        exact: gives the original in float64.
         """
-        mode = (attributes.get("training"), torch.is_autocast_enabled("cuda"), torch.is_autocast_enabled("cpu"))
+        mode = (mode, torch.is_autocast_enabled("cuda"), torch.is_autocast_enabled("cpu"))
+        positional = dict(zip([*self.names, *map(str, range(len(self.names), len(args)))], args, strict=False))
+        call = {**positional, **kwargs}
         if not isinstance(self.kernel, Kernel):
-            kind = repr((mode, [(n, _kind_of(v)) for n, v in [*enumerate(args), *kwargs.items()]]))
-            if kind in self.checked:
+            kind = _kind_of(call)
+            if kind is None:
+                return original(*args, **kwargs)
+            if (known := repr((mode, kind))) in self.checked:
                 return self.kernel(*args, **kwargs)
-            return self._first_call(original(*args, **kwargs), lambda: self.kernel(*args, **kwargs), kind)
-        named = dict(zip([*self.names, *map(str, range(len(self.names), len(args)))], args, strict=False))
-        bound = _bound(self.kernel, {**named, **kwargs}, attributes, mode)
+            return self._first_call(original, args, kwargs, lambda: self.kernel(*args, **kwargs), known)
+        bound = _bound(self.kernel, {n: call[n] for n in [*self.names, *call] if n in call}, attributes)
         if bound is None:
             return original(*args, **kwargs)
         values, kind, lead = bound
-        if kind in self.checked:
+        if (known := repr((mode, kind))) in self.checked:
             return _unfolded(self.kernel(*values), lead)
-        expected = original(*args, **kwargs)
-        return self._first_call(expected, lambda: _unfolded(self.kernel(*values), lead), kind, values)
+        run = functools.partial(self._run, values, lead)
+        return self._first_call(original, args, kwargs, run, known, values, lead, exact)
+
+    def _run(self, values: Sequence[Any], lead: tuple[int, ...] | None) -> Any:
+        return _unfolded(self.kernel(*values), lead)
 
     @torch.compiler.disable(reason="the first call of a patched place compares the kernel with the original")  # type: ignore[untyped-decorator,no-untyped-call]
-    def _first_call(self, expected: Any, replaced: Callable[[], Any], kind: str, values: Sequence[Any] = ()) -> Any:
-        """The kernel's outputs; raises UsageError where they differ from what is expected."""
-        if isinstance(self.kernel, Kernel) and (reason := self.kernel.why_not(*values)) is not None:
+    def _first_call(
+        self,
+        original: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        replaced: Callable[[], Any],
+        known: str,
+        values: Sequence[Any] = (),
+        lead: tuple[int, ...] | None = None,
+        exact: Callable[[], Callable[..., Any]] | None = None,
+    ) -> Any:
+        """The kernel's outputs; raises UsageError where they differ from the original's."""
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
+        versions = [value._version for value in given]
+        with torch.no_grad():  # what is kept for a backward is the kernel's alone, as in later calls
+            expected = original(*args, **kwargs)
+        if versions != [value._version for value in given]:
+            raise self._refused("the original writes in place")
+        outputs = _as_tuple(expected)
+        if (lead is not None and 1 in lead) or not all(
+            shows_something(output) for output in outputs if isinstance(output, torch.Tensor)
+        ):
+            return original(*args, **kwargs)
+        if isinstance(self.kernel, Kernel):
+            if exact is not None:
+                self._compare_meaning(exact(), args, kwargs, values, lead)
+            self._verify(values)
+        found = replaced()
+        if isinstance(found, torch.Tensor) != isinstance(expected, torch.Tensor) or len(_as_tuple(found)) != len(
+            outputs
+        ):
+            raise self._refused("it gives another number of outputs")
+        for index, (one, two) in enumerate(zip(_as_tuple(found), outputs, strict=True)):
+            if not isinstance(one, torch.Tensor) or not isinstance(two, torch.Tensor):
+                raise self._refused(f"output {index} is no tensor")
+            if one.shape != two.shape or one.dtype != two.dtype:
+                kinds = [f"{list(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in (one, two)]
+                raise self._refused(f"output {index} is {kinds[0]}, not {kinds[1]}")
+            self._near(index, one, two, _allowed(two))
+        wanted = torch.is_grad_enabled() and any(value.requires_grad for value in given)
+        if wanted and not any(one.requires_grad for one in _as_tuple(found)):
+            raise self._refused("it gives no gradients")
+        self.checked.add(known)
+        return found
+
+    def _compare_meaning(
+        self,
+        original: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        values: Sequence[Any],
+        lead: tuple[int, ...] | None,
+    ) -> None:
+        """The kernel's reference and the original in float64, where rounding hides no other operation."""
+        assert isinstance(self.kernel, Kernel)
+        with torch.no_grad():
+            theirs = original(*map(_double, args), **{name: _double(value) for name, value in kwargs.items()})
+            ours = _unfolded(self.kernel.operation.reference(*map(_double, values)), lead)
+        pairs = (
+            zip(_as_tuple(ours), _as_tuple(theirs), strict=True)
+            if len(_as_tuple(ours)) == len(_as_tuple(theirs))
+            else ()
+        )
+        for index, (one, two) in enumerate(pairs):
+            if isinstance(two, torch.Tensor) and one.shape == two.shape:
+                self._near(index, one, two.to(one.dtype), MEANING)
+
+    def _verify(self, values: Sequence[Any]) -> None:
+        """Lets the kernel prove itself on arguments that are not in its domain, where it can."""
+        assert isinstance(self.kernel, Kernel)
+        if (reason := self.kernel.why_not(*values)) is not None:
             try:
                 self.kernel.extend(*values)
             except ValueError:
                 pass  # of another kind: PyTorch answers, and says so
             except ArithmeticError as error:
                 raise self._refused(f"{error} ({reason})") from error
-        found = replaced()
-        for index, (one, two) in enumerate(zip(_as_tuple(found), _as_tuple(expected), strict=True)):
-            if one.shape != two.shape or one.dtype != two.dtype:
-                kinds = [f"{list(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in (one, two)]
-                raise self._refused(f"output {index} is {kinds[0]}, not {kinds[1]}")
-            error_, allowed = relative_error(one.detach(), two.detach().double()), _allowed(two)
-            if not error_ <= allowed:
-                raise self._refused(
-                    f"output {index} is off by {error_:.2g} of its largest value, {allowed:.2g} allowed"
-                )
-        if all(_is_one_value(output) for output in _as_tuple(expected)):
-            return expected
-        self.checked.add(kind)
-        return found
+
+    def _near(self, index: int, one: torch.Tensor, two: torch.Tensor, allowed: float) -> None:
+        off = relative_error(one.detach(), two.detach().double() if two.is_floating_point() else two.detach())
+        if not off <= allowed:
+            raise self._refused(f"output {index} is off by {off:.2g} of its largest value, {allowed:.2g} allowed")
 
     def _refused(self, what: str) -> UsageError:
         name = self.kernel.name if isinstance(self.kernel, Kernel) else _name_of(self.kernel)
@@ -221,12 +305,19 @@ class Place:
 
 
 def place_of(function: Callable[..., Any], kernel: Callable[..., Any]) -> Place:
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # a built-in one: its arguments are known by their places
-        return Place(name=_name_of(function), kernel=kernel)
+    names = names_of(function)
+    parameters = inspect.signature(function).parameters if names else {}
     defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
-    return Place(name=_name_of(function), kernel=kernel, names=tuple(parameters), defaults=defaults)
+    return Place(name=_name_of(function), kernel=kernel, names=names, defaults=defaults)
+
+
+def names_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Of the parameters, in order; none for a built-in function, whose arguments are known by their places."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
 
 
 class _Replacing(TorchFunctionMode):
@@ -243,46 +334,60 @@ class _Replacing(TorchFunctionMode):
         place = self._functions.get(func)
         if place is None:
             return func(*args, **kwargs)
-        return place.call(func, args, kwargs, attributes=place.defaults)
+        return place.call(func, args, kwargs, attributes=place.defaults, mode=None, exact=lambda: func)
 
 
-def _forward_of(place: Place, before: Callable[..., Any]) -> Callable[..., Any]:
+def forward_of(place: Place, before: type, patched: Patch) -> Callable[..., Any]:
     wanted = place.kernel.operation.domain.arguments if isinstance(place.kernel, Kernel) else ()
 
-    def forward(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        attributes = {name: getattr(self, name, None) for name in ("training", *(a.name for a in wanted))}
-        return place.call(functools.partial(before, self), args, kwargs, attributes=attributes)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        original = functools.partial(before.forward, self)  # type: ignore[attr-defined]
+        if not patched.active:
+            return original(*args, **kwargs)
+
+        def exact() -> Callable[..., Any]:
+            twin = copy.deepcopy(self)
+            twin.__class__ = before
+            return functools.partial(before.forward, twin.double())  # type: ignore[attr-defined]  # without hooks
+
+        attributes = {argument.name: getattr(self, argument.name, None) for argument in wanted}
+        if not torch.compiler.is_compiling():  # which cannot trace it; compiled calls are of the settings before
+            place.settings = self.extra_repr()
+        mode = (self.training, place.settings)
+        return place.call(original, args, kwargs, attributes=attributes, mode=mode, exact=exact)
 
     return forward
 
 
 def _bound(
-    kernel: Kernel, call: Mapping[str, Any], attributes: Mapping[str, Any], mode: object
-) -> tuple[list[Any], str, tuple[int, ...] | None] | None:
+    kernel: Kernel, call: Mapping[str, Any], attributes: Mapping[str, Any]
+) -> tuple[list[Any], object, tuple[int, ...] | None] | None:
     """The kernel's arguments, the kind of call, the leading dimensions that were folded; None: no way."""
+    wanted = kernel.operation.domain.arguments
+    reserved = {argument.name for argument in wanted if call.get(argument.name) is not None}
     left = dict(call)
     values: list[Any] = []
-    wanted = kernel.operation.domain.arguments
     for argument in wanted:
         tensor = argument.dims is not None
-        name = argument.name if left.get(argument.name) is not None else _first(left, tensor=tensor)
+        free = {name: value for name, value in left.items() if name not in reserved}
+        name = argument.name if argument.name in reserved else _first(free, tensor=tensor)
         value = attributes.get(argument.name) if name is None else left.pop(name)
         if isinstance(value, torch.Tensor) != tensor or value is None:
             return None
         values.append(value)
-    if any(isinstance(value, torch.Tensor) for value in left.values()):
-        return None
     # Defaults that are given all the same (dtype=None), and what frames tell each other (_stacklevel), are no options.
     options = {name: v for name, v in left.items() if v is not None and not name.startswith("_")}
-    kind = repr((mode, options, [_kind_of(value) for value in values]))
+    kind = _kind_of(options)
+    if kind is None or any(isinstance(value, torch.Tensor) for value in left.values()):
+        return None
     folded = _folded(values, [argument.dims for argument in wanted])
-    return None if folded is None else (folded[0], kind, folded[1])
+    return None if folded is None else (folded[0], (kind, [_kind_of({"": v}) for v in values]), folded[1])
 
 
-def _first(left: Mapping[str, Any], *, tensor: bool) -> str | None:
+def _first(free: Mapping[str, Any], *, tensor: bool) -> str | None:
     """The first argument that can be meant without its name: the very first one left, a number only if it has none."""
-    name = next(iter(left), None)
-    fits = name is not None and isinstance(left[name], torch.Tensor) == tensor
+    name = next(iter(free), None)
+    fits = name is not None and isinstance(free[name], torch.Tensor) == tensor
     return name if fits and (tensor or str(name).isdigit()) else None
 
 
@@ -294,6 +399,8 @@ def _folded(
     if first is None or not isinstance(values[first], torch.Tensor):
         return None
     names = dims[first] or ()
+    if any(isinstance(value, torch.Tensor) and not value.numel() for value in values):
+        return None
     more = values[first].dim() - len(names)
     if more == 0:
         return list(values), None
@@ -324,14 +431,22 @@ def _allowed(output: torch.Tensor) -> float:
     return 2 * (4 * torch.finfo(output.dtype).eps + 2 * math.sqrt(terms) * torch.finfo(torch.float32).eps)
 
 
-def _kind_of(value: Any) -> object:
-    return (value.dim(), str(value.dtype)) if isinstance(value, torch.Tensor) else value
+def _kind_of(call: Mapping[str, Any]) -> object | None:
+    """What the first call of is compared: tensors by their kind, plain values as they are; None: another object."""
+    found: list[object] = []
+    for name, value in call.items():
+        plain = value if isinstance(value, tuple) else (value,)
+        if isinstance(value, torch.Tensor):
+            found.append((name, value.dim(), str(value.dtype), value.device.type))
+        elif all(one is None or isinstance(one, bool | int | float | str | torch.dtype) for one in plain):
+            found.append((name, value))
+        else:
+            return None
+    return found
 
 
-def _is_one_value(output: torch.Tensor) -> bool:
-    if output.numel() <= 1:
-        return not bool(output.any())
-    return bool((output == output.reshape(-1)[0]).all())
+def _double(value: Any) -> Any:
+    return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
 def _as_tuple(outputs: Any) -> tuple[torch.Tensor, ...]:

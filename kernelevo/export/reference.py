@@ -7,13 +7,14 @@ formats, whose reference is read through kernelevo, have no such text.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from kernelevo.errors import UsageError
-from kernelevo.records import Task
+from kernelevo.records import Purpose, Task
 
 OURS = ("inputs", "compare")  # functions of the judge
 
@@ -24,24 +25,29 @@ def standalone(task: Task) -> str:
     how = f"write `reference` in {task.folder / 'reference.py'} with PyTorch alone"
     if "def reference(" not in text:
         raise UsageError(f"{task.name}: its reference is read from another format", next_step=how)
-    lines = text.splitlines(keepends=True)
+    lines = re.split(r"(?<=\n)", text)  # as Python counts them: str.splitlines knows other ends of lines
     for node in reversed(ast.parse(text).body):
         ours = isinstance(node, ast.FunctionDef) and node.name in OURS
-        imported = isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "kernelevo"
-        if ours or imported:
+        modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if ours or any(module.split(".")[0] == "kernelevo" for module in modules):
             first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
             del lines[first - 1 : node.end_lineno]
-    result = "".join(lines).rstrip() + "\n"
+    result = _spaced("".join(lines))
+    case = min(task.cases, key=lambda case: (case.purpose is not Purpose.TEST, sum(case.sizes.values())))
+    inputs = task.inputs(case, torch.Generator().manual_seed(case.seed))
     try:
-        compile(result, "reference.py", "exec")
         namespace: dict[str, Any] = {"__name__": "reference"}
-        exec(result, namespace)
-        namespace["reference"]
+        exec(compile(result, "reference.py", "exec"), namespace)
+        alone = _as_tuple(namespace["reference"](*inputs))
     except Exception as error:
         raise UsageError(
             f"{task.name}: its reference needs more than PyTorch: {type(error).__name__}: {error}", next_step=how
         ) from error
-    return _spaced(result)
+    pairs = zip(alone, _as_tuple(task.reference(*inputs)), strict=True)
+    if not all(torch.equal(one.nan_to_num(), two.nan_to_num()) for one, two in pairs):
+        raise UsageError(f"{task.name}: its reference computes something else when it stands alone", next_step=how)
+    return result
 
 
 def is_gradient_of(backward: Callable[..., Any], forward: Callable[..., Any], inputs: tuple[Any, ...]) -> str | None:
@@ -78,7 +84,11 @@ def is_gradient_of(backward: Callable[..., Any], forward: Callable[..., Any], in
 def _spaced(text: str) -> str:
     """With no more than two empty lines in a row: what was taken out leaves its own behind."""
     lines: list[str] = []
-    for line in text.splitlines():
+    for line in text.rstrip().split("\n"):
         if line or lines[-2:] != ["", ""]:
             lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def _as_tuple(outputs: Any) -> tuple[torch.Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)

@@ -5,6 +5,7 @@ package/ is copied as it is, templates/ are filled in, licences/ are the texts t
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from datetime import date
@@ -56,7 +57,7 @@ def write(
         "package": package,
         "unverified": unverified,
         "version": version(chosen),
-        "summary": f"{task.title} as a CUDA kernel, evolved and verified by kernelevo",
+        "summary": toml_string(f"{task.title} as a CUDA kernel, evolved and verified by kernelevo"),
         "license": licence,
         "kernels": [part.task.entry for part in (chosen, backward) if part],
         "gradients": kind,
@@ -74,7 +75,10 @@ def write(
         ("init.py.j2", source / "__init__.py"),
         ("test_op.py.j2", tests / f"test_{task.name}.py"),
     ):
-        path.write_text(filled(template, **values), encoding="utf-8")
+        text = filled(template, **values)
+        if path.suffix == ".py":
+            compile(text, path.name, "exec")
+        path.write_text(text, encoding="utf-8")
     facts = evidence(archive, chosen, backward)
     (folder / "VERIFICATION.md").write_text(filled("VERIFICATION.md.j2", **values, **facts), encoding="utf-8")
     for module in ("dispatch", "kernels"):
@@ -118,9 +122,9 @@ def described(part: Chosen) -> dict[str, Any]:
         "arguments": domain.arguments,
         "parameters": ", ".join(f"{name}: {kind}" for name, kind in zip(names, kinds, strict=True)),
         "names": ", ".join(names),
-        "tensors": tensors,
-        "numbers": [name for name in names if name not in tensors],
-        "values": ", ".join(name if name in tensors else f"ctx.{name}" for name in names),
+        "kept_tensors": ", ".join(f"inputs[{i}]" for i, name in enumerate(names) if name in tensors),
+        "kept_numbers": "".join(f"inputs[{i}], " for i, name in enumerate(names) if name not in tensors).rstrip(" "),
+        "each_input": "".join(f"next({'tensors' if n in tensors else 'numbers'}), " for n in names).rstrip(" "),
         "each_gradient": "".join("next(given), " if one else "None, " for one in floating).rstrip(" "),
         "returns": "torch.Tensor" if len(outputs) == 1 else f"tuple[{', '.join(['torch.Tensor'] * len(outputs))}]",
     }
@@ -131,7 +135,8 @@ def source_of(domain: Domain) -> str:
     lines = ["Domain(", "        arguments=("]
     for argument in domain.arguments:
         values = f", values={argument.values!r}" if argument.dims is None else ""
-        lines.append(f"            Argument(name={argument.name!r}, dims={argument.dims!r}{values}),")
+        bounds = f", bounds={argument.bounds!r}" if argument.bounds else ""
+        lines.append(f"            Argument(name={argument.name!r}, dims={argument.dims!r}{values}{bounds}),")
     lines.append("        ),")
     for name in ("dtypes", "sizes", "reduction", "tolerance_factor"):
         lines.append(f"        {name}={getattr(domain, name)!r},")
@@ -142,6 +147,11 @@ def head(name: str, parameters: str, returns: str) -> str:
     """The first line of a function, or three where one would be too long."""
     line = f"def {name}({parameters}) -> {returns}:"
     return line if len(line) <= 120 else f"def {name}(\n    {parameters}\n) -> {returns}:"
+
+
+def toml_string(text: str) -> str:
+    """A basic string of TOML, which JSON's are too but for the delete character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def quoted(text: str) -> str:

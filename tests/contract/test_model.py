@@ -404,12 +404,14 @@ def test_what_asking_again_can_mend_is_asked_again(case: str, api: str, watch: W
     answer, kind, words = MENDABLE[case]
     watched = watch(api, [answer, reply("well")])
     assert watched.propose(prompt()).text == "well"
-    [call] = watched.failed
+    call, *more = watched.failed
     assert call.kind == kind
     assert words in call.text
     assert call.model == watched.model.name
     assert call.seconds > 0
-    assert len(watched.waits) == 1
+    # On a busy machine the next request may find the connection that the server has just left.
+    assert {one.kind for one in more} <= {"connection"} and len(more) <= 1
+    assert len(watched.waits) == len(watched.failed)
 
 
 def test_each_failed_call_is_handed_over_before_the_next_request(api: str, watch: Watch) -> None:

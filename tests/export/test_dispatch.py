@@ -167,3 +167,28 @@ def test_gradients_by_pytorch_are_those_of_autograd() -> None:
         torch.testing.assert_close(one, two)
     only = gradients(lambda a, b, _: (a * b).sin(), (x, weight, 2.0), (grad,), (False, True, False))
     assert only[0] is None and only[1] is not None
+
+
+def test_what_shows_nothing_extends_nothing(anywhere: None) -> None:
+    op = operation(reference)
+    nothing = [torch.zeros(100, 4), torch.full((100, 4), math.nan), torch.rand(0, 4)]
+    for x in nothing:
+        with pytest.raises(ValueError, match="nothing"):
+            op.extend(x, torch.rand(4, 1), 7.0)
+    assert op.domain == DOMAIN
+
+
+def test_gradients_where_an_output_needs_none() -> None:
+    x, w = torch.rand(3), torch.rand(3)
+    grads = (torch.ones(3), torch.ones(3), None)
+    found = gradients(lambda x, w: (x * 2, w * 2, x.argsort()), (x, w), grads, (True, False))
+    assert found[0] is not None and found[1] is None
+    torch.testing.assert_close(found[0], torch.full((3,), 2.0))
+
+
+def test_autocast_does_not_choose_other_dtypes_than_the_kernel() -> None:
+    linear = Operation(
+        name="op", domain=DOMAIN, kernel=lambda: None, reference=lambda x, w, eps: torch.nn.functional.linear(x, w.T)
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        assert linear(*inputs(4, 4)).dtype is torch.float32

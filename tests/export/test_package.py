@@ -21,8 +21,10 @@ from kernelevo.cli import complete
 from kernelevo.errors import UsageError
 from kernelevo.export import LICENCES, Exported, Standard, export
 from kernelevo.export.choose import choose
+from kernelevo.export.domain import inputs_of
+from kernelevo.export.reference import is_gradient_of, standalone
 from kernelevo.export.write import write
-from kernelevo.records import Candidate
+from kernelevo.records import Candidate, Purpose
 
 Process = Callable[..., "subprocess.CompletedProcess[str]"]
 GALLERY = Path(__file__).resolve().parents[2] / "db" / "gallery.sqlite"
@@ -259,7 +261,7 @@ def test_a_task_that_has_changed_since_is_refused(tmp_path: Path, gallery: Archi
 
 def test_no_words_of_a_task_break_the_written_python(tmp_path: Path, gallery: Archive, run_in_process: Process) -> None:
     chosen = choose(gallery, "gelu", standard=Standard.PROMOTED, root=None)
-    odd = 'a """ b \\" {{ c }} {% d %} \\N{x} ü "'
+    odd = 'a """ b \\" {{ c }} {% d %} \\N{x} ü \U0001f600 "'
     task = replace(
         chosen.task, title=odd, description=f"{odd}\n{odd}", signature=f"forward(x: Tensor[rows, cols]) {odd}"
     )
@@ -267,6 +269,41 @@ def test_no_words_of_a_task_break_the_written_python(tmp_path: Path, gallery: Ar
     done = run_in_process("-c", "import odd; print(odd.__doc__, odd.gelu.__doc__)", PYTHONPATH=str(tmp_path / "src"))
     assert done.returncode == 0 and done.stdout.count(odd) == 5, done.stdout + done.stderr
     assert tomllib.loads((tmp_path / "pyproject.toml").read_text())["project"]["description"].startswith(odd)
+
+
+def test_a_backward_task_that_is_right_at_one_size_only_is_no_gradient() -> None:
+    task = load_task("rmsnorm")
+
+    def without_sums(
+        grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, eps: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+        g = grad * weight
+        return scale * g - scale**3 * x * (g * x).sum(-1, keepdim=True), (grad * x * scale)[0]
+
+    cases = [case for case in task.cases if case.distribution == "normal" and case.purpose is Purpose.TEST]
+    verdicts = [is_gradient_of(without_sums, task.reference, inputs_of(task, case)) for case in cases]
+    assert verdicts[0] is None and any(verdict is not None for verdict in verdicts)
+
+
+def test_a_reference_stands_alone_as_python_reads_it(tmp_path: Path) -> None:
+    text = (
+        "import torch\n# \f\u2028 not a line\nimport kernelevo\n\n\n"
+        "def reference(x):\n    y = x * 2\n    return y\n\n\n"
+        "def inputs(case, generator):\n    a = 1\n    return (torch.rand(3, generator=generator),)\n"
+    )
+    task = replace(
+        load_task("gelu"),
+        reference_source=text,
+        reference=lambda x: x * 2,
+        inputs=lambda case, generator: (torch.rand(3, generator=generator),),
+    )
+    alone = standalone(task)
+    assert alone.endswith("def reference(x):\n    y = x * 2\n    return y\n") and "kernelevo" not in alone
+    with pytest.raises(UsageError, match="computes something else"):
+        standalone(replace(task, reference=lambda x: x * 3))
+    with pytest.raises(UsageError, match="needs more than PyTorch: NameError"):
+        standalone(replace(task, reference_source=text.replace("y = x * 2", "y = helper(x)")))
 
 
 @pytest.mark.parametrize("licence", LICENCES)

@@ -9,6 +9,7 @@ and adds them to the domain of this process.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,7 @@ class Argument:
     name: str
     dims: tuple[str, ...] | None  # names of a tensor's dimensions, digits for fixed ones; None: a number
     values: tuple[float | int | bool, ...] = ()  # of a number: those that were verified
+    bounds: tuple[int, int | str] | None = None  # of a tensor of integers: the least and the most; "n": less than n
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,7 @@ class Domain:
             if value.dim() != len(argument.dims):
                 return f"{argument.name} has {value.dim()} dimensions, not {len(argument.dims)}"
             for name, size in zip(argument.dims, value.shape, strict=True):
-                expected = int(name) if name.isdigit() else found.setdefault(name, int(size))
+                expected = int(name) if (name.isascii() and name.isdecimal()) else found.setdefault(name, int(size))
                 if int(size) != expected:
                     return f"{argument.name} has {int(size)} where {name} is {expected}"
         return found
@@ -78,6 +80,16 @@ class Domain:
             low, high = self.sizes[name]
             if not low <= size <= high:
                 return f"{name} = {size}; verified: {low} to {high}"
+        return self._other_values(values, sizes)
+
+    def _other_values(self, values: Sequence[Any], sizes: Mapping[str, int]) -> str | None:
+        """Integers beyond those that were verified, as an index may be. Reads them from the device."""
+        for argument, value in zip(self.arguments, values, strict=True):
+            if argument.bounds is not None and value.numel():
+                low, most = argument.bounds
+                high = sizes[most] - 1 if isinstance(most, str) else most
+                if bool(((value < low) | (value > high)).any()):
+                    return f"{argument.name} holds values outside of {low} to {high}"
         return None
 
     def _other_kind(self, values: Sequence[Any]) -> str | None:
@@ -103,8 +115,12 @@ class Domain:
     def with_sizes_of(self, values: Sequence[Any]) -> Domain:
         """The domain that also holds these arguments. Raises ValueError for another kind of arguments."""
         sizes = self._other_kind(values) or self.sizes_of(values)
+        if not isinstance(sizes, str):
+            sizes = self._other_values(values, sizes) or sizes
         if isinstance(sizes, str):
             raise ValueError(f"the kernel takes no such arguments: {sizes}")
+        if 0 in sizes.values():
+            raise ValueError("a size of 0 shows nothing")
         widened = {
             name: (min(low, sizes.get(name, low)), max(high, sizes.get(name, high)))
             for name, (low, high) in self.sizes.items()
@@ -142,17 +158,21 @@ class Operation:
         if reason is None:
             return self._run(values)
         tensors = [value for value in values if isinstance(value, torch.Tensor)]
-        if reason not in self._said and any(tensor.is_cuda for tensor in tensors):
-            self._said.add(reason)
+        words = "".join(letter for letter in reason if not letter.isdigit())  # not once for each size
+        if words not in self._said and any(tensor.is_cuda for tensor in tensors):
+            self._said.add(words)
             warnings.warn(f"{self.name}: PyTorch answers, not the kernel: {reason}", OutsideDomainWarning, stacklevel=2)
-        results = [_own(result, tensors) for result in _as_tuple(self.reference(*values))]
+        results = [_own(result, tensors) for result in self._by_pytorch(values)]
         return results[0] if len(results) == 1 else tuple(results)
+
+    def _by_pytorch(self, values: Sequence[Any]) -> tuple[torch.Tensor, ...]:
+        """In the dtypes of the arguments, as the kernel computes: autocast would choose others."""
+        with _without_autocast(values):
+            return _as_tuple(self.reference(*values))
 
     def fake(self, *values: Any) -> Any:
         """Outputs without values: for tracing."""
-        results = [
-            torch.empty_like(r, memory_format=torch.contiguous_format) for r in _as_tuple(self.reference(*values))
-        ]
+        results = [torch.empty_like(r, memory_format=torch.contiguous_format) for r in self._by_pytorch(values)]
         return results[0] if len(results) == 1 else tuple(results)
 
     @torch.no_grad()
@@ -170,8 +190,10 @@ class Operation:
             [1, *(math.prod(sizes.get(name.strip(), 1) for name in p.split("*")) for p in self.domain.reduction)]
         )
         exact = _as_tuple(self.reference(*(_in_float64(value) for value in values)))
+        if not all(shows_something(oracle) for oracle in exact):
+            raise ValueError("outputs of one value, or of none that is finite, show nothing")
         worst = {"error": 0.0, "allowed": 0.0}
-        results, own = _as_tuple(self._run(values)), _as_tuple(self.reference(*values))
+        results, own = _as_tuple(self._run(values)), self._by_pytorch(values)
         for index, (result, plain, oracle) in enumerate(zip(results, own, exact, strict=True)):
             if result.shape != oracle.shape or result.dtype != plain.dtype:
                 raise NotEqualError(f"{self.name}: output {index} is {_kind(result)}, not {_kind(plain)}")
@@ -202,13 +224,15 @@ def gradients(
 ) -> list[torch.Tensor | None]:
     """The gradients of the reference by PyTorch's autograd, for those arguments that are wanted."""
     again = torch.is_grad_enabled()  # of gradients: then the graph goes on through the arguments themselves
-    with torch.enable_grad():
+    with torch.enable_grad(), _without_autocast(values):
         own = [
-            (value if again and value.requires_grad else value.detach().requires_grad_()) if want else value
+            (value.view_as(value) if again and value.requires_grad else value.detach().requires_grad_())
+            if want
+            else value
             for value, want in zip(values, wanted, strict=True)
         ]
         outputs = _as_tuple(reference(*own))
-        known = [(output, grad) for output, grad in zip(outputs, grads, strict=True) if grad is not None]
+        known = [(o, grad) for o, grad in zip(outputs, grads, strict=True) if grad is not None and o.requires_grad]
         into = [value for value, want in zip(own, wanted, strict=True) if want]
         found = iter(
             torch.autograd.grad(
@@ -222,6 +246,12 @@ def gradients(
             else [None] * len(into)
         )
     return [next(found) if want else None for want in wanted]
+
+
+def _without_autocast(values: Sequence[Any]) -> contextlib.AbstractContextManager[Any]:
+    device = next((value.device.type for value in values if isinstance(value, torch.Tensor)), "cpu")
+    available = torch.amp.is_autocast_available(device)
+    return torch.autocast(device, enabled=False) if available else contextlib.nullcontext()
 
 
 def _arranged(tensor: torch.Tensor) -> torch.Tensor:
@@ -248,6 +278,14 @@ def _in_float64(value: Any) -> Any:
 
 def _kind(tensor: torch.Tensor) -> str:
     return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def shows_something(output: torch.Tensor) -> bool:
+    """Whether an output can tell two operations apart: a number that is not 0, or different finite values."""
+    finite = output[torch.isfinite(output)] if output.dtype.is_floating_point else output.reshape(-1)
+    if finite.numel() <= 1:
+        return output.numel() == 1 and bool(finite.any())
+    return not bool((finite == finite[0]).all())
 
 
 def relative_error(result: torch.Tensor, oracle: torch.Tensor) -> float:

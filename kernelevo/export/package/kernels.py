@@ -8,6 +8,7 @@ emulator of a GPU instead, for tests on machines without one. This file is copie
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -51,7 +52,8 @@ def kernel(name: str) -> Callable[..., Any]:
             )
         from torch.utils import cpp_extension
 
-        module = cpp_extension.load(name=f"{_PACKAGE.replace('.', '_')}_{name}", sources=[str(source)])
+        text = hashlib.sha256(source.read_bytes()).hexdigest()[:8]  # another source is another library
+        module = cpp_extension.load(name=f"{_PACKAGE.replace('.', '_')}_{name}_{text}", sources=[str(source)])
     function: Callable[..., Any] = getattr(module, name)
     return function
 
