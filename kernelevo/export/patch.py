@@ -36,7 +36,7 @@ from torch.overrides import TorchFunctionMode
 
 from kernelevo.errors import UsageError
 from kernelevo.export.load import Kernel, load
-from kernelevo.export.package.dispatch import relative_error, shows_something
+from kernelevo.export.package.dispatch import as_tuple, relative_error, shows_something
 
 MEANING = 1e-6  # largest difference of two operations in float64 that are the same; some compute inside in float32
 
@@ -231,7 +231,7 @@ class Place:
             expected = original(*args, **kwargs)
         if versions != [value._version for value in given]:
             raise self._refused("the original writes in place")
-        outputs = _as_tuple(expected)
+        outputs = as_tuple(expected)
         if (lead is not None and 1 in lead) or not all(
             shows_something(output) for output in outputs if isinstance(output, torch.Tensor)
         ):
@@ -241,11 +241,11 @@ class Place:
                 self._compare_meaning(exact(), args, kwargs, values, lead)
             self._verify(values)
         found = replaced()
-        if isinstance(found, torch.Tensor) != isinstance(expected, torch.Tensor) or len(_as_tuple(found)) != len(
+        if isinstance(found, torch.Tensor) != isinstance(expected, torch.Tensor) or len(as_tuple(found)) != len(
             outputs
         ):
             raise self._refused("it gives another number of outputs")
-        for index, (one, two) in enumerate(zip(_as_tuple(found), outputs, strict=True)):
+        for index, (one, two) in enumerate(zip(as_tuple(found), outputs, strict=True)):
             if not isinstance(one, torch.Tensor) or not isinstance(two, torch.Tensor):
                 raise self._refused(f"output {index} is no tensor")
             if one.shape != two.shape or one.dtype != two.dtype:
@@ -253,7 +253,7 @@ class Place:
                 raise self._refused(f"output {index} is {kinds[0]}, not {kinds[1]}")
             self._near(index, one, two, _allowed(two))
         wanted = torch.is_grad_enabled() and any(value.requires_grad for value in given)
-        if wanted and not any(one.requires_grad for one in _as_tuple(found)):
+        if wanted and not any(one.requires_grad for one in as_tuple(found)):
             raise self._refused("it gives no gradients")
         self.checked.add(known)
         return found
@@ -272,9 +272,7 @@ class Place:
             theirs = original(*map(_double, args), **{name: _double(value) for name, value in kwargs.items()})
             ours = _unfolded(self.kernel.operation.reference(*map(_double, values)), lead)
         pairs = (
-            zip(_as_tuple(ours), _as_tuple(theirs), strict=True)
-            if len(_as_tuple(ours)) == len(_as_tuple(theirs))
-            else ()
+            zip(as_tuple(ours), as_tuple(theirs), strict=True) if len(as_tuple(ours)) == len(as_tuple(theirs)) else ()
         )
         for index, (one, two) in enumerate(pairs):
             if isinstance(two, torch.Tensor) and one.shape == two.shape:
@@ -419,7 +417,7 @@ def _unfolded(outputs: Any, lead: tuple[int, ...] | None) -> Any:
     if lead is None:
         return outputs
     count = math.prod(lead)
-    results = [o.reshape(*lead, *o.shape[1:]) if o.dim() and o.shape[0] == count else o for o in _as_tuple(outputs)]
+    results = [o.reshape(*lead, *o.shape[1:]) if o.dim() and o.shape[0] == count else o for o in as_tuple(outputs)]
     return results[0] if isinstance(outputs, torch.Tensor) else tuple(results)
 
 
@@ -447,10 +445,6 @@ def _kind_of(call: Mapping[str, Any]) -> object | None:
 
 def _double(value: Any) -> Any:
     return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
-
-
-def _as_tuple(outputs: Any) -> tuple[torch.Tensor, ...]:
-    return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
 
 
 def _name_of(function: object) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from kernelevo.errors import UsageError
+from kernelevo.export.package.dispatch import as_tuple
 from kernelevo.records import Purpose, Task
 
 OURS = ("inputs", "compare")  # functions of the judge
@@ -39,12 +40,12 @@ def standalone(task: Task) -> str:
     try:
         namespace: dict[str, Any] = {"__name__": "reference"}
         exec(compile(result, "reference.py", "exec"), namespace)
-        alone = _as_tuple(namespace["reference"](*inputs))
+        alone = as_tuple(namespace["reference"](*inputs))
     except Exception as error:
         raise UsageError(
             f"{task.name}: its reference needs more than PyTorch: {type(error).__name__}: {error}", next_step=how
         ) from error
-    pairs = zip(alone, _as_tuple(task.reference(*inputs)), strict=True)
+    pairs = zip(alone, as_tuple(task.reference(*inputs)), strict=True)
     if not all(torch.equal(one.nan_to_num(), two.nan_to_num()) for one, two in pairs):
         raise UsageError(f"{task.name}: its reference computes something else when it stands alone", next_step=how)
     return result
@@ -88,7 +89,3 @@ def _spaced(text: str) -> str:
         if line or lines[-2:] != ["", ""]:
             lines.append(line)
     return "\n".join(lines) + "\n"
-
-
-def _as_tuple(outputs: Any) -> tuple[torch.Tensor, ...]:
-    return outputs if isinstance(outputs, tuple) else (outputs,)

@@ -5,7 +5,6 @@ package/ is copied as it is, templates/ are filled in, licences/ are the texts t
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from datetime import date
@@ -22,6 +21,7 @@ from kernelevo.export.evidence import evidence
 from kernelevo.export.package.dispatch import Domain
 from kernelevo.export.reference import standalone
 from kernelevo.records import Case, Outcome, Purpose, Task
+from kernelevo.tasks.native import toml_string
 from kernelevo.verify.oracle import oracle_of
 
 if TYPE_CHECKING:
@@ -147,11 +147,6 @@ def head(name: str, parameters: str, returns: str) -> str:
     """The first line of a function, or three where one would be too long."""
     line = f"def {name}({parameters}) -> {returns}:"
     return line if len(line) <= 120 else f"def {name}(\n    {parameters}\n) -> {returns}:"
-
-
-def toml_string(text: str) -> str:
-    """A basic string of TOML, which JSON's are too but for the delete character."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def quoted(text: str) -> str:

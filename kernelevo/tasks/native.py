@@ -59,16 +59,16 @@ def write_native(path: Path, folder: Path) -> Path:
 def as_toml(task: Task) -> str:
     """task.toml of a task."""
     lines = [
-        f"title = {_string(task.title)}",
-        f"description = {_string(task.description)}",
-        f"entry = {_string(task.entry)}",
-        f"signature = {_string(task.signature)}",
+        f"title = {toml_string(task.title)}",
+        f"description = {toml_string(task.description)}",
+        f"entry = {toml_string(task.entry)}",
+        f"signature = {toml_string(task.signature)}",
         f"dtypes = {_list(task.dtypes)}",
         f"distributions = {_list(task.distributions)}",
         f"initialisations = {_list(task.initialisations)}",
         f"reduction = {_list(task.reduction)}",
         f"tolerance_factor = {float(task.tolerance_factor)}",
-        f"library_calls = {_string(task.library_calls)}",
+        f"library_calls = {toml_string(task.library_calls)}",
         f"hints = {_list(task.hints)}",
         "",
         "[hidden]",
@@ -91,10 +91,10 @@ def _files(path: Path, task: Task) -> tuple[Path, list[Path]]:
     return folder / f"func_{task.entry}.py", [folder / f"config_{task.entry}.json"]
 
 
-def _string(text: str) -> str:
+def toml_string(text: str) -> str:
     """A basic string of TOML, which JSON's are too."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _list(words: tuple[str, ...]) -> str:
-    return f"[{', '.join(_string(word) for word in words)}]"
+    return f"[{', '.join(toml_string(word) for word in words)}]"

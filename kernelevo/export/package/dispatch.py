@@ -168,7 +168,7 @@ class Operation:
     def _by_pytorch(self, values: Sequence[Any]) -> tuple[torch.Tensor, ...]:
         """In the dtypes of the arguments, as the kernel computes: autocast would choose others."""
         with _without_autocast(values):
-            return _as_tuple(self.reference(*values))
+            return as_tuple(self.reference(*values))
 
     def fake(self, *values: Any) -> Any:
         """Outputs without values: for tracing."""
@@ -189,11 +189,11 @@ class Operation:
         terms = max(
             [1, *(math.prod(sizes.get(name.strip(), 1) for name in p.split("*")) for p in self.domain.reduction)]
         )
-        exact = _as_tuple(self.reference(*(_in_float64(value) for value in values)))
+        exact = as_tuple(self.reference(*(_in_float64(value) for value in values)))
         if not all(shows_something(oracle) for oracle in exact):
             raise ValueError("outputs of one value, or of none that is finite, show nothing")
         worst = {"error": 0.0, "allowed": 0.0}
-        results, own = _as_tuple(self._run(values)), self._by_pytorch(values)
+        results, own = as_tuple(self._run(values)), self._by_pytorch(values)
         for index, (result, plain, oracle) in enumerate(zip(results, own, exact, strict=True)):
             if result.shape != oracle.shape or result.dtype != plain.dtype:
                 raise NotEqualError(f"{self.name}: output {index} is {_kind(result)}, not {_kind(plain)}")
@@ -231,7 +231,7 @@ def gradients(
             else value
             for value, want in zip(values, wanted, strict=True)
         ]
-        outputs = _as_tuple(reference(*own))
+        outputs = as_tuple(reference(*own))
         known = [(o, grad) for o, grad in zip(outputs, grads, strict=True) if grad is not None and o.requires_grad]
         into = [value for value, want in zip(own, wanted, strict=True) if want]
         found = iter(
@@ -267,7 +267,7 @@ def _own(result: torch.Tensor, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
     return result.clone() if shared else result
 
 
-def _as_tuple(outputs: Any) -> tuple[torch.Tensor, ...]:
+def as_tuple(outputs: Any) -> tuple[torch.Tensor, ...]:
     return tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
 
 
